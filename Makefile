@@ -1,0 +1,37 @@
+# The two commands of the README. Both create .venv when it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+CONFIG ?= configs/quickstart.yaml
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: quickstart test lint clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/chatgpt preprocess --config $(CONFIG)
+	$(BIN)/chatgpt pretrain --config $(CONFIG)
+	$(BIN)/chatgpt finetune --config $(CONFIG)
+	$(BIN)/chatgpt evaluate --config $(CONFIG)
+	$(BIN)/chatgpt generate --config $(CONFIG) --samples
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# An editable install, so that the commands run the code you are reading.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, this is %d.%d. Set PYTHON=/path/to/python3.11" % v[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build dist

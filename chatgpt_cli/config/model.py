@@ -1,0 +1,141 @@
+"""The shape of a model: every choice there is, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ModelConfig(BaseModel):
+    """All choices that determine a Transformer's parameters and function.
+
+    `causal=True` is a decoder (next-token prediction); `causal=False` is a
+    bidirectional encoder (masked language modelling), which also has a norm after
+    the embedding and a dense prediction head, as BERT and ModernBERT do.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocab_size: int = Field(gt=0)
+    hidden_size: int = Field(256, gt=0)
+    num_layers: int = Field(6, gt=0)
+    num_heads: int = Field(4, gt=0)
+    num_kv_heads: int = Field(4, gt=0)
+    head_dim: int = Field(64, gt=0)
+    intermediate_size: int = Field(768, gt=0)
+    context_length: int = Field(256, gt=1)
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    positions: Literal["rope", "learned", "sinusoidal"] = "rope"
+    mlp: Literal["swiglu", "geglu", "gelu"] = "swiglu"
+    qk_norm: bool = True
+    bias: bool = False
+    tie_embeddings: bool = True
+    causal: bool = True
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    rope_theta: float = Field(10_000.0, gt=0)
+    norm_eps: float = Field(1e-6, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must be a multiple of "
+                f"num_kv_heads ({self.num_kv_heads})"
+            )
+        if self.positions == "rope" and self.head_dim % 2:
+            raise ValueError(f"head_dim ({self.head_dim}) must be even for rotary positions")
+        if self.positions == "sinusoidal" and self.hidden_size % 2:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be even for sinusoidal positions"
+            )
+        return self
+
+    def num_parameters(self, *, embeddings: bool = True) -> int:
+        """Number of trained parameters; `embeddings=False` leaves out token and
+        position tables and the output head, as scaling laws count."""
+        h, q, kv = self.hidden_size, self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        bias = int(self.bias)
+        norm = h * (2 if self.norm == "layernorm" and self.bias else 1)
+        attention = h * (q + 2 * kv) + q * h + bias * (q + 2 * kv + h)
+        if self.qk_norm:
+            attention += 2 * self.head_dim
+        gates = 1 if self.mlp == "gelu" else 2
+        mlp = (gates + 1) * h * self.intermediate_size + bias * (gates * self.intermediate_size + h)
+        total = self.num_layers * (attention + mlp + 2 * norm) + norm
+        if not self.causal:
+            # The embedding norm stands in for the first block's attention norm;
+            # the prediction head is a dense layer and a norm.
+            total += norm + h * h + bias * h
+        if embeddings:
+            total += self.vocab_size * h * (1 if self.tie_embeddings else 2)
+            if self.positions == "learned":
+                total += self.context_length * h
+        return total
+
+    def flops_per_token(self, *, training: bool = True) -> int:
+        """Floating-point operations per token at full context.
+
+        Two per multiply-add of every matrix the token meets, output head included,
+        plus attention's scores and sums over the context (half of it when causal);
+        three times that for training (Kaplan et al. 2020, section 2.1; the attention
+        term as in Chowdhery et al. 2022, appendix B).
+        """
+        matrices = self.num_parameters(embeddings=False) + self.vocab_size * self.hidden_size
+        span = self.context_length / 2 if self.causal else self.context_length
+        attention = 2 * 2 * self.num_layers * self.num_heads * self.head_dim * span
+        return int((2 * matrices + attention) * (3 if training else 1))
+
+
+# Sizes count what is trained, at a vocabulary of 8,192.
+PRESETS: dict[str, dict[str, object]] = {
+    # Sizes of the default architecture (Qwen3's), for a laptop and upwards.
+    "nano": {"hidden_size": 128, "num_layers": 4, "num_heads": 4},  # about 1M + embeddings
+    "tiny": {"hidden_size": 256, "num_layers": 6, "num_heads": 4},  # about 5M + embeddings
+    "small": {"hidden_size": 384, "num_layers": 6, "num_heads": 6},  # about 11M + embeddings
+    "medium": {"hidden_size": 512, "num_layers": 8, "num_heads": 8, "context_length": 512},
+    "base": {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "context_length": 1024},
+    "large": {
+        "hidden_size": 1024,
+        "num_layers": 24,
+        "num_heads": 16,
+        "num_kv_heads": 8,
+        "context_length": 2048,
+    },
+    # Other architectures, at the size of "tiny".
+    "llama": {"hidden_size": 256, "num_layers": 6, "num_heads": 4, "qk_norm": False},
+    "gpt2": {
+        "hidden_size": 256,
+        "num_layers": 6,
+        "num_heads": 4,
+        "norm": "layernorm",
+        "positions": "learned",
+        "mlp": "gelu",
+        "qk_norm": False,
+        "bias": True,
+        "norm_eps": 1e-5,
+    },
+    # The article's: sinusoidal positions, multi-head attention, LayerNorm, GELU.
+    "article": {
+        "hidden_size": 256,
+        "num_layers": 6,
+        "num_heads": 4,
+        "norm": "layernorm",
+        "positions": "sinusoidal",
+        "mlp": "gelu",
+        "qk_norm": False,
+        "bias": True,
+        "norm_eps": 1e-5,
+    },
+    # A bidirectional encoder for masked language modelling (ModernBERT's choices).
+    "bert": {
+        "hidden_size": 256,
+        "num_layers": 6,
+        "num_heads": 4,
+        "norm": "layernorm",
+        "mlp": "geglu",
+        "qk_norm": False,
+        "causal": False,
+        "norm_eps": 1e-5,
+    },
+}

@@ -1,0 +1,88 @@
+"""Where everything of a project lies: the names of DESIGN in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def builtin(*parts: str) -> Path:
+    """A file or folder that travels with the package, such as `builtin("configs")`.
+
+    In a wheel these lie inside the package, in a checkout beside it.
+    """
+    inside = PACKAGE / "builtin"
+    return (inside if inside.is_dir() else PACKAGE.parent).joinpath(*parts)
+
+
+@dataclass(frozen=True)
+class StagePaths:
+    """The files of one kind of training (pretrain or finetune)."""
+
+    root: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def latest(self) -> Path:
+        return self.root / "latest"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    def pointed(self, pointer: Path) -> Path | None:
+        """The checkpoint that `latest` or `best` names, if there is one."""
+        try:
+            name = pointer.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+        checkpoint = self.checkpoints / name
+        return checkpoint if checkpoint.parent == self.checkpoints and checkpoint.is_dir() else None
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of a run directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.root / "tokenizer"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def manifest(self) -> Path:
+        return self.data / "manifest.json"
+
+    @property
+    def pretrain(self) -> StagePaths:
+        return StagePaths(self.root / "pretrain")
+
+    @property
+    def finetune(self) -> StagePaths:
+        return StagePaths(self.root / "finetune")
+
+    @property
+    def evaluate(self) -> Path:
+        return self.root / "evaluate"

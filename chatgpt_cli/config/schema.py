@@ -1,0 +1,304 @@
+"""The schema of a project's YAML file: one tree, every key with its default.
+
+Unknown keys are errors. Checks that need only the configuration stand here;
+checks that need the text (vocabulary against its size) stand where it is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from chatgpt_cli.config.budget import Budget
+from chatgpt_cli.config.model import PRESETS, ModelConfig
+
+
+class Section(BaseModel):
+    """A part of the file: no unknown keys, no silent conversions of strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HardwareSection(Section):
+    """What the work runs on. `auto` picks what is fastest here and says so."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: Literal["auto", "sdpa", "matmul"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    threads: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+
+
+class TokenizerSection(Section):
+    """How text becomes tokens (SentencePiece)."""
+
+    type: Literal["unigram", "bpe", "char"] = "unigram"
+    vocab_size: int = Field(4096, ge=16, le=1_000_000)
+    byte_fallback: bool = True
+    split_digits: bool = True
+    character_coverage: float = Field(0.9995, gt=0.5, le=1.0)
+    # How much text the tokenizer is trained on at most, sampled from all of it.
+    sample_bytes: int = Field(50_000_000, ge=1_000)
+
+
+class SourceSection(Section):
+    """Where text comes from: a file, folder, glob or URL (anything fsspec opens).
+
+    `sample:` paths are the sample data that travels with the package.
+    """
+
+    path: str
+    # The field that holds the text in rows of JSONL, JSON, CSV, TSV and Parquet.
+    field: str = "text"
+    # How often the source's documents are repeated in an epoch of training (whole
+    # times, then a sampled share): 0.5 keeps half of them, 2 shows each one twice.
+    weight: float = Field(1.0, gt=0, le=100)
+    # What divides a .txt file into documents; without it a file is one document.
+    separator: str | None = None
+
+
+def _as_source(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+Source = Annotated[SourceSection, BeforeValidator(_as_source)]
+
+
+class DataSection(Section):
+    """Raw text in, token shards out."""
+
+    sources: list[Source] = Field(default_factory=list)
+    # Text for validation only; when empty, a share of `sources` is kept aside.
+    validation_sources: list[Source] = Field(default_factory=list)
+    validation_fraction: float = Field(0.02, ge=0.0, lt=1.0)
+    # hash: documents chosen by their content; tail: the last part of the text.
+    split: Literal["hash", "tail"] = "hash"
+    normalization: Literal["nfc", "nfkc", "none"] = "nfc"
+    deduplicate: bool = True
+    min_chars: int = Field(1, ge=1)
+    # Longer documents are cut at line ends.
+    max_chars: int = Field(100_000, ge=100)
+    on_error: Literal["stop", "skip"] = "stop"
+    workers: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    shard_tokens: int = Field(50_000_000, ge=1_000)
+
+
+class ModelSection(Section):
+    """The model's shape: a preset, and any choice of it changed."""
+
+    preset: str = "tiny"
+    hidden_size: int | None = Field(None, gt=0)
+    num_layers: int | None = Field(None, gt=0)
+    num_heads: int | None = Field(None, gt=0)
+    num_kv_heads: int | None = Field(None, gt=0)
+    head_dim: int | None = Field(None, gt=0)
+    intermediate_size: int | None = Field(None, gt=0)
+    context_length: int | None = Field(None, gt=1)
+    norm: Literal["rmsnorm", "layernorm"] | None = None
+    positions: Literal["rope", "learned", "sinusoidal"] | None = None
+    mlp: Literal["swiglu", "geglu", "gelu"] | None = None
+    qk_norm: bool | None = None
+    bias: bool | None = None
+    tie_embeddings: bool | None = None
+    causal: bool | None = None
+    dropout: float | None = Field(None, ge=0.0, lt=1.0)
+    rope_theta: float | None = Field(None, gt=0)
+    norm_eps: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _builds(self) -> Self:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r} is not one of {', '.join(PRESETS)}")
+        self.build(vocab_size=1)
+        return self
+
+    def build(self, vocab_size: int) -> ModelConfig:
+        """The complete shape, with what was left open derived from what was said.
+
+        Raises:
+            ValueError: for choices that contradict each other.
+        """
+        values = dict(PRESETS[self.preset])
+        values.update(self.model_dump(exclude={"preset"}, exclude_none=True))
+        hidden, heads = int(str(values["hidden_size"])), int(str(values["num_heads"]))
+        if "head_dim" not in values:
+            if hidden % heads:
+                raise ValueError(
+                    f"hidden_size ({hidden}) is not a multiple of num_heads ({heads}); "
+                    "change one of them or set head_dim"
+                )
+            values["head_dim"] = hidden // heads
+        values.setdefault("num_kv_heads", heads)
+        if "intermediate_size" not in values:
+            # Two thirds of 4h for a gated MLP keeps its parameters equal to a plain
+            # one of 4h (Shazeer 2020); rounded up to a multiple of 64 for the kernels.
+            plain = values.get("mlp") == "gelu"
+            values["intermediate_size"] = 4 * hidden if plain else -(-8 * hidden // 3 // 64) * 64
+        return ModelConfig.model_validate({"vocab_size": vocab_size, **values})
+
+
+class TrainingSection(Section):
+    """What every kind of training has: budget, optimizer, schedule, care."""
+
+    # How long: "3 epochs", "2000 steps", "10M tokens" or "20 minutes".
+    budget: Budget = Budget(3, "epochs")
+    # Sequences per optimizer step, and how many of them at once (memory).
+    batch_size: int = Field(32, gt=0)
+    micro_batch_size: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    # Tokens per sequence; the model's context_length when left out.
+    sequence_length: int | None = Field(None, gt=1)
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    # AdamW's rate; with muon, for embeddings, norms and biases only.
+    learning_rate: float = Field(3e-3, gt=0)
+    # Muon's rate, for the matrices inside the blocks.
+    muon_learning_rate: float = Field(0.02, gt=0)
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    # Shares of the budget: rising at its start, falling at its end (wsd only).
+    warmup_fraction: float = Field(0.02, ge=0, le=1)
+    decay_fraction: float = Field(0.4, ge=0, le=1)
+    # The last learning rate as a share of the highest.
+    min_lr_ratio: float = Field(0.0, ge=0, le=1)
+    betas: tuple[float, float] = (0.9, 0.95)
+    gradient_clip: float = Field(1.0, ge=0)
+
+    # Against overfitting. weight_decay is L2, decoupled (AdamW); l1 adds
+    # l1 * sum|w| over the matrices to the loss; dropout replaces the model's.
+    weight_decay: float = Field(0.1, ge=0)
+    l1: float = Field(0.0, ge=0)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    # Evaluations without improvement before training stops; 0 never stops early.
+    early_stopping: int = Field(5, ge=0)
+
+    # Steps between evaluations, checkpoints and samples; "auto" spreads about
+    # twenty evaluations and four checkpoints over the budget.
+    eval_every: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    save_every: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    log_every: int = Field(10, gt=0)
+    # Validation tokens per evaluation, at most.
+    eval_tokens: int = Field(200_000, gt=0)
+    # Checkpoints kept besides the best one.
+    keep_last: int = Field(2, gt=0)
+    # Prompts continued at each evaluation, shown and logged.
+    sample_prompts: list[str] = Field(default_factory=list)
+    sample_tokens: int = Field(60, gt=0)
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
+            raise ValueError(
+                f"warmup_fraction ({self.warmup_fraction}) and decay_fraction "
+                f"({self.decay_fraction}) add up to more than 1"
+            )
+        return self
+
+
+class PretrainSection(TrainingSection):
+    """From token shards to a base model."""
+
+    # causal: predict the next token; masked: predict hidden tokens (BERT).
+    objective: Literal["causal", "masked"] = "causal"
+    mask_probability: float = Field(0.15, gt=0, lt=1)
+
+
+class FinetuneSection(TrainingSection):
+    """From a base model and supervised rows to an assistant."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    muon_learning_rate: float = Field(0.01, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    # Files, folders or globs of rows: chat messages, Alpaca or ShareGPT.
+    data: list[str] = Field(default_factory=list)
+    validation_data: list[str] = Field(default_factory=list)
+    validation_fraction: float = Field(0.02, ge=0, lt=1)
+    # Put before every conversation that has no system message of its own.
+    system_prompt: str | None = None
+    # Several conversations in one sequence, unable to see each other.
+    packing: bool = True
+    on_error: Literal["stop", "skip"] = "stop"
+
+
+Metric = Literal["perplexity", "bits_per_byte", "accuracy", "f1", "exact_match", "bleu", "chrf"]
+
+
+class TaskSection(Section):
+    """One thing to measure: rows, and how answers are scored."""
+
+    name: str
+    data: str
+    metrics: list[Metric] = Field(min_length=1)
+    # Language of the answers: chooses BLEU's tokenizer and how F1 splits words.
+    # auto decides row by row for F1, and by the majority for BLEU.
+    language: Literal["auto", "en", "zh"] = "auto"
+    # What of the answer counts: all of it, or the last number in it.
+    answer: Literal["text", "number"] = "text"
+    # Set for classification: an answer that is none of these counts as wrong.
+    labels: list[str] | None = None
+    max_tokens: int = Field(100, gt=0)
+
+
+class EvaluateSection(Section):
+    """How a model is measured."""
+
+    tasks: list[TaskSection] = Field(default_factory=list)
+    # Rows per task, at most; all of them when left out.
+    max_rows: int | None = Field(None, gt=0)
+    batch_size: int = Field(64, gt=0)
+
+
+class GenerateSection(Section):
+    """How text is drawn from a model."""
+
+    max_tokens: int = Field(200, gt=0)
+    # 0 takes the most probable token each time.
+    temperature: float = Field(0.8, ge=0)
+    # 0 keeps all tokens.
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0)
+    stop: list[str] = Field(default_factory=list)
+    seed: int | None = None
+    system_prompt: str | None = None
+    # Shown by `chatgpt generate --samples`.
+    sample_prompts: list[str] = Field(default_factory=list)
+
+
+class Config(Section):
+    """A whole project."""
+
+    run_dir: Path = Path("runs/default")
+    seed: int = Field(1234, ge=0, lt=2**31)
+    hardware: HardwareSection = Field(default_factory=HardwareSection)
+    tokenizer: TokenizerSection = Field(default_factory=TokenizerSection)
+    data: DataSection = Field(default_factory=DataSection)
+    model: ModelSection = Field(default_factory=ModelSection)
+    pretrain: PretrainSection = Field(default_factory=PretrainSection)
+    finetune: FinetuneSection = Field(default_factory=FinetuneSection)
+    evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
+    generate: GenerateSection = Field(default_factory=GenerateSection)
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        shape = self.model.build(vocab_size=self.tokenizer.vocab_size)
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            length = stage.sequence_length
+            if length is not None and length > shape.context_length:
+                raise ValueError(
+                    f"{name}.sequence_length ({length}) is longer than the model's "
+                    f"context_length ({shape.context_length})"
+                )
+        if self.pretrain.objective == "causal" and not shape.causal:
+            raise ValueError(
+                "pretrain.objective is causal, but model.causal is false: a bidirectional "
+                "model sees the token it should predict; use objective: masked"
+            )
+        if self.pretrain.objective == "masked" and shape.causal:
+            raise ValueError(
+                "pretrain.objective is masked, but the model is causal: it cannot look to the "
+                "right of a mask; use model.preset: bert or model.causal: false"
+            )
+        return self
