@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 # A label that is not a target, as in torch.nn.functional.cross_entropy.
@@ -28,6 +29,15 @@ class Batch:
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return Batch(
+            self.input_ids.to(device, non_blocking=True),
+            self.labels.to(device, non_blocking=True),
+            self.segment_ids.to(device, non_blocking=True),
+            self.position_ids.to(device, non_blocking=True),
+        )
 
     def split(self, size: int) -> Iterator[Batch]:
         """Micro-batches of at most `size` sequences, in order."""

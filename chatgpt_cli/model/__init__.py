@@ -1,0 +1,1 @@
+"""The Transformer, and what it needs to know of nothing else but its `ModelConfig`."""

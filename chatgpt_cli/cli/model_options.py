@@ -1,0 +1,121 @@
+"""What the commands that speak have in common: which model, and how to draw from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from chatgpt_cli.cli.project import Project
+from chatgpt_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from chatgpt_cli.interop.huggingface import LoadedModel
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="DIR", help="A model folder, instead of this run's model."),
+]
+StageOption = Annotated[
+    Literal["auto", "pretrain", "finetune"],
+    typer.Option(help="Which of the run's models; auto takes the finetuned one if there is one."),
+]
+MaxTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Tokens to write at most.", show_default=False)
+]
+TemperatureOption = Annotated[
+    float | None,
+    typer.Option(min=0, help="0 takes the most probable token each time.", show_default=False),
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Draw from the K most probable tokens.", show_default=False),
+]
+TopPOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0001, max=1, help="Draw from the tokens that make up P together.", show_default=False
+    ),
+]
+MinPOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Leave out what is less than P times the best.", show_default=False
+    ),
+]
+RepetitionPenaltyOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0001, help="Above 1: what was said becomes less probable.", show_default=False
+    ),
+]
+StopOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="End before this text. Can be repeated.", show_default=False),
+]
+SeedOption = Annotated[
+    int | None, typer.Option(min=0, help="The same seed, the same text.", show_default=False)
+]
+
+# On a CPU, smaller models compute as fast in float32: their weights stay in the cache.
+_LARGE_MODEL = 50_000_000
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model on its device, where it lies, and the stage of training it comes from."""
+
+    loaded: LoadedModel
+    folder: Path
+    stage: str
+
+
+def open_model(
+    project: Project, *, model: Path | None, stage: Literal["auto", "pretrain", "finetune"]
+) -> OpenModel:
+    """Find and load the model that a command is to use.
+
+    Raises:
+        ModelError: if there is none, or it cannot be read.
+    """
+    import torch
+
+    from chatgpt_cli.interop.huggingface import load_model, read_config
+    from chatgpt_cli.interop.locate import locate_model
+    from chatgpt_cli.training.device import choose_hardware
+
+    located = locate_model(project.paths, model=model, stage=stage)
+    shape = read_config(located.folder)
+    wanted = project.config.hardware
+    hardware = choose_hardware(wanted, context_length=shape.context_length)
+    dtype = hardware.dtype
+    small = hardware.device.type == "cpu" and shape.num_parameters() < _LARGE_MODEL
+    if wanted.precision == "auto" and small:
+        dtype = torch.float32
+    loaded = load_model(located.folder, device=hardware.device, dtype=dtype)
+    loaded.model.set_attention(hardware.attention)
+    return OpenModel(loaded, located.folder, located.stage)
+
+
+def system_prompt(project: Project, stage: str) -> str | None:
+    """What a conversation begins with: as configured, else as in finetuning."""
+    config = project.config
+    if config.generate.system_prompt is not None or stage != "finetune":
+        return config.generate.system_prompt
+    return config.finetune.system_prompt
+
+
+def require_speech(opened: OpenModel) -> None:
+    """Refuse a masked model where text is to be written.
+
+    Raises:
+        ModelError: naming the command that suits the model.
+    """
+    if not opened.loaded.config.causal:
+        raise ModelError(
+            "this is a masked model: it fills [MASK], it cannot converse",
+            place=str(opened.folder),
+            remedy='Try `chatgpt generate "The [MASK] is blue."`',
+        )

@@ -1,0 +1,141 @@
+"""Token shards as batches for pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.errors import DataError
+from chatgpt_cli.tokenizer.special import BOS
+
+
+def window_batch(windows: np.ndarray) -> Batch:
+    """Windows of a token stream as a batch for next-token prediction.
+
+    Documents begin with [BOS]; it starts a new segment and is never a target, since
+    nothing before it tells what comes.
+
+    Args:
+        windows: (batch, time + 1) token ids.
+    """
+    ids, following = windows[:, :-1], windows[:, 1:]
+    starts = ids == BOS
+    index = np.arange(ids.shape[1])
+    segment_starts = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
+    return Batch(
+        input_ids=torch.from_numpy(ids.astype(np.int64)),
+        labels=torch.from_numpy(np.where(following == BOS, IGNORE, following).astype(np.int64)),
+        segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
+        position_ids=torch.from_numpy(index - segment_starts),
+    )
+
+
+class TokenWindows:
+    """Next-token prediction over the whole training stream (a `BatchSource`).
+
+    An epoch cuts the stream into windows of `sequence_length` tokens, beginning at an
+    offset of its own and wrapping around the end, and shuffles them; so no tail is
+    thrown away, and tokens meet other neighbours in each epoch.
+    """
+
+    def __init__(
+        self, shards: TokenShards, *, batch_size: int, sequence_length: int, seed: int
+    ) -> None:
+        """Raises DataError if the text is shorter than one sequence."""
+        self.batch_size = batch_size
+        self.sequence_length = sequence_length
+        self._shards = shards
+        self._seed = seed
+        self._rows = shards.num_tokens // sequence_length
+        if self._rows == 0:
+            raise DataError(
+                f"the training text has {shards.num_tokens:,} tokens, fewer than one sequence "
+                f"of {sequence_length:,}",
+                place="data.sources",
+                remedy="Add more text, or set a smaller pretrain.sequence_length.",
+            )
+        self._order: tuple[int, int, np.ndarray] | None = None
+
+    @property
+    def batches_per_epoch(self) -> float:
+        return self._rows / self.batch_size
+
+    def fingerprint(self) -> dict[str, object]:
+        return {
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "seed": self._seed,
+            "data": self._shards.fingerprint(),
+        }
+
+    def batch(self, index: int) -> Batch:
+        return window_batch(self.windows(index))
+
+    def windows(self, index: int) -> np.ndarray:
+        """The tokens of batch `index`: (batch, sequence_length + 1)."""
+        first = index * self.batch_size
+        return np.stack([self._window(first + row) for row in range(self.batch_size)])
+
+    def _window(self, row: int) -> np.ndarray:
+        epoch, position = divmod(row, self._rows)
+        offset, order = self._epoch(epoch)
+        return self._read(int(order[position]) * self.sequence_length + offset)
+
+    def _epoch(self, epoch: int) -> tuple[int, np.ndarray]:
+        """The offset and the order of the windows in an epoch."""
+        if self._order is None or self._order[0] != epoch:
+            random = np.random.default_rng([self._seed, epoch])
+            offset = int(random.integers(self.sequence_length))
+            self._order = (epoch, offset, random.permutation(self._rows).astype(np.int64))
+        return self._order[1], self._order[2]
+
+    def _read(self, start: int) -> np.ndarray:
+        total = self._shards.num_tokens
+        pieces, wanted = [], self.sequence_length + 1
+        while wanted:
+            start %= total
+            piece = self._shards.read(start, min(start + wanted, total))
+            pieces.append(piece)
+            start += len(piece)
+            wanted -= len(piece)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+class HeldOutWindows:
+    """A fixed part of the validation stream, the same for every evaluation.
+
+    The windows lie one after another, each overlapping the next by the one token that
+    is a target of the first and an input of the second. When the stream has more
+    than `max_tokens`, evenly spread windows stand for it.
+    """
+
+    def __init__(
+        self, shards: TokenShards, *, batch_size: int, sequence_length: int, max_tokens: int | None
+    ) -> None:
+        self._shards = shards
+        self._batch_size = batch_size
+        self._length = sequence_length
+        count = -(-max(shards.num_tokens - 1, 0) // sequence_length)
+        wanted = count if max_tokens is None else max(1, max_tokens // sequence_length)
+        chosen = np.linspace(0, count, num=min(count, wanted), endpoint=False)
+        self._starts = chosen.astype(np.int64) * sequence_length
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """Groups of windows, (batch, sequence_length + 1); a short last one is padded with [BOS]."""
+        for first in range(0, len(self._starts), self._batch_size):
+            rows = np.full((self._batch_size, self._length + 1), BOS, dtype=np.int64)
+            starts = self._starts[first : first + self._batch_size]
+            for row, start in enumerate(starts):
+                piece = self._shards.read(
+                    int(start), min(int(start) + self._length + 1, self._shards.num_tokens)
+                )
+                rows[row, : len(piece)] = piece
+            yield rows[: len(starts)]
+
+    def __iter__(self) -> Iterator[Batch]:
+        for windows in self.windows():
+            yield window_batch(windows)

@@ -1,0 +1,103 @@
+"""Hiding tokens for masked language modelling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
+from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, SEP, SPECIAL_TOKENS
+
+
+def mask_batch(
+    ids: np.ndarray, *, vocab_size: int, probability: float, random: np.random.Generator
+) -> Batch:
+    """Choose tokens as targets and hide them, as BERT does (Devlin et al. 2019, section 3.1).
+
+    Each token that is not special becomes a target with `probability`; of the targets 80%
+    are replaced by [MASK], 10% by a random token, 10% are left. Documents stand between
+    [CLS] and [SEP].
+
+    Args:
+        ids: (batch, time) token ids, documents between [BOS] and [EOS].
+        vocab_size: random replacements are drawn from the non-special part of it.
+        probability: share of tokens to be predicted.
+        random: where chance comes from.
+    """
+    starts = ids == BOS
+    index = np.arange(ids.shape[1])
+    segment_starts = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
+    special = ids < len(SPECIAL_TOKENS)
+    target = (random.random(ids.shape) < probability) & ~special
+    labels = np.where(target, ids, IGNORE)
+    fate = random.random(ids.shape)
+    replacement = random.integers(len(SPECIAL_TOKENS), vocab_size, size=ids.shape)
+    hidden = np.where(target & (fate < 0.8), MASK, ids)
+    hidden = np.where(target & (fate >= 0.8) & (fate < 0.9), replacement, hidden)
+    hidden = np.where(starts, CLS, np.where(ids == EOS, SEP, hidden))
+    return Batch(
+        input_ids=torch.from_numpy(hidden.astype(np.int64)),
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
+        position_ids=torch.from_numpy(index - segment_starts),
+    )
+
+
+@dataclass(frozen=True)
+class MaskedWindows:
+    """Masked language modelling over the training stream (a `BatchSource`).
+
+    The masks of a batch depend on the seed and its index alone, so every epoch
+    hides other tokens and a continued run hides the same.
+    """
+
+    source: TokenWindows
+    vocab_size: int
+    probability: float
+    seed: int
+
+    @property
+    def batch_size(self) -> int:
+        return self.source.batch_size
+
+    @property
+    def sequence_length(self) -> int:
+        return self.source.sequence_length
+
+    @property
+    def batches_per_epoch(self) -> float:
+        return self.source.batches_per_epoch
+
+    def fingerprint(self) -> dict[str, object]:
+        return {**self.source.fingerprint(), "mask_probability": self.probability}
+
+    def batch(self, index: int) -> Batch:
+        return mask_batch(
+            self.source.windows(index)[:, :-1],
+            vocab_size=self.vocab_size,
+            probability=self.probability,
+            random=np.random.default_rng([self.seed, 1, index]),
+        )
+
+
+@dataclass(frozen=True)
+class MaskedHeldOut:
+    """The validation stream with the same tokens hidden at every evaluation."""
+
+    source: HeldOutWindows
+    vocab_size: int
+    probability: float
+    seed: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index, windows in enumerate(self.source.windows()):
+            yield mask_batch(
+                windows[:, :-1],
+                vocab_size=self.vocab_size,
+                probability=self.probability,
+                random=np.random.default_rng([self.seed, 2, index]),
+            )

@@ -1,0 +1,72 @@
+"""A conversation that always fits into the model's context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chatgpt_cli.generation.engine import Stream, answer_room, stream
+from chatgpt_cli.generation.sampling import Sampling
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.chat import Message, render
+from chatgpt_cli.tokenizer.special import END, EOS
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+
+# Tokens that end an answer.
+STOP_IDS = frozenset({END, EOS})
+
+
+@dataclass
+class Conversation:
+    """Turns so far, and the next answer.
+
+    When they outgrow the context, the model is shown the system message and as many
+    of the last turns as fit; `messages` keeps all of them.
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+    sampling: Sampling
+    system: str | None = None
+    messages: list[Message] = field(default_factory=list)
+    # Whether the last answer was written without sight of the first turns.
+    forgetful: bool = False
+
+    def ask(self, text: str) -> Stream:
+        """Add the user's turn and begin the answer; give it back to `answered` when done."""
+        self.messages.append(Message("user", text))
+        return stream(self.model, self.tokenizer, self.prompt(), self.sampling, stop_ids=STOP_IDS)
+
+    def answered(self, text: str) -> None:
+        """Add the answer, or as much of it as was wanted."""
+        self.messages.append(Message("assistant", text))
+
+    def reset(self) -> None:
+        """Forget all turns; the system message stays."""
+        self.messages.clear()
+        self.forgetful = False
+
+    def all_messages(self) -> list[Message]:
+        """The system message, if there is one, and all turns."""
+        return [*self._opening(), *self.messages]
+
+    def prompt(self) -> list[int]:
+        """Token ids for the next answer, without the oldest turns if they do not fit.
+
+        The last turn always stays: if it alone is too long, the engine cuts its beginning.
+        """
+        room = self.model.config.context_length - answer_room(self.model, self.sampling)
+        turns = list(self.messages)
+        while True:
+            rendered = render(
+                [*self._opening(), *turns], self.tokenizer, add_generation_prompt=True
+            )
+            if len(rendered.ids) <= room or len(turns) <= 1:
+                break
+            del turns[0]
+            while len(turns) > 1 and turns[0].role != "user":
+                del turns[0]
+        self.forgetful = len(turns) < len(self.messages)
+        return rendered.ids
+
+    def _opening(self) -> list[Message]:
+        return [Message("system", self.system)] if self.system else []

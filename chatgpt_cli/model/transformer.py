@@ -1,0 +1,381 @@
+"""The model, to be read from top to bottom: one Transformer with orthogonal choices.
+
+    tokens -> embedding (+ positions) -> [ norm, attention, +; norm, MLP, + ] x layers
+           -> norm -> (bidirectional: prediction head) -> output matrix -> logits
+
+Parameter names are those of Hugging Face's Qwen3 and Llama.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chatgpt_cli.config.model import ModelConfig
+from chatgpt_cli.model.kv_cache import KVCache
+from chatgpt_cli.model.norm import RMSNorm
+from chatgpt_cli.model.positions import rotary_tables, rotate, sinusoidal_table
+
+AttentionKind = Literal["sdpa", "matmul"]
+
+
+class Transformer(nn.Module):
+    """A decoder (`config.causal`) or a bidirectional encoder with its output matrix.
+
+    The weights are undefined until `initialize` or a checkpoint fills them.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Backbone(config)
+        if not config.causal:
+            self.head = PredictionHead(config)
+        if not config.tie_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        position_ids: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Hidden states after the final norm: (batch, time, hidden).
+
+        Args:
+            input_ids: (batch, time) int64.
+            position_ids: (batch, time); 0, 1, 2, ... (after the cache's tokens) if left out.
+            segment_ids: (batch, time); tokens attend only to tokens of the same value.
+                Left out, all tokens of a row belong together and no mask is made.
+            cache: earlier tokens of each row, to which these are added. Causal models
+                only, and not together with segment_ids.
+
+        Raises:
+            ValueError: for more tokens than `config.context_length`, or a cache used
+                with segments or in a bidirectional model.
+        """
+        hidden: Tensor = self.model(input_ids, position_ids, segment_ids, cache)
+        return hidden
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """What the output matrix multiplies: `hidden`, or in an encoder its head's output."""
+        if self.config.causal:
+            return hidden
+        features: Tensor = self.head(hidden)
+        return features
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output matrix, (vocab, hidden); the embedding itself when tied."""
+        return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of every token, (..., vocab), in float32."""
+        return F.linear(self.features(hidden), self.output_weight).float()
+
+    def set_attention(self, kind: AttentionKind) -> None:
+        """Choose how attention is computed; the result is the same.
+
+        "sdpa" is PyTorch's fused kernel. "matmul" writes out product, softmax and
+        product, which compiles to faster code on CPU at short contexts.
+        """
+        self.model.attention_kind = kind
+        for block in self.model.blocks():
+            block.self_attn.kind = kind
+
+    def set_dropout(self, probability: float) -> None:
+        """Dropout of embeddings and of each attention's and MLP's output while training."""
+        self.model.dropout = probability
+        for block in self.model.blocks():
+            block.dropout = probability
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Fill all weights; the same on every device and in every precision.
+
+        - Matrices that read the residual stream: normal with std hidden^-1/2, so that
+          normalised input gives output of variance 1, at every width.
+        - Matrices that write to it (o_proj, down_proj): zero. Each block starts as the
+          identity, so depth does not disturb the first steps.
+        - Token and position tables and the output matrix: normal with std 0.02. As the
+          tied output matrix it keeps the first predictions near uniform; as input its
+          scale does not matter, because a norm comes next.
+        - Norm gains one, biases zero.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+            else:
+                table = "embed" in name or "lm_head" in name
+                std = 0.02 if table else self.config.hidden_size**-0.5
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+class Backbone(nn.Module):
+    """Embedding, blocks and final norm."""
+
+    cos: Tensor  # (context_length, head_dim / 2), with rotary positions
+    sin: Tensor
+    sinusoids: Tensor  # (context_length, hidden), with sinusoidal positions
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dropout = config.dropout
+        self.attention_kind: AttentionKind = "sdpa"
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        if config.positions == "learned":
+            self.embed_positions = nn.Embedding(config.context_length, config.hidden_size)
+        if not config.causal:
+            self.embed_norm = make_norm(config)
+        self.layers = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
+        self.norm = make_norm(config)
+        self._make_tables(self.embed_tokens.weight.device)
+
+    def blocks(self) -> list[Block]:
+        """The layers, typed."""
+        return [block for block in self.layers if isinstance(block, Block)]
+
+    def _make_tables(self, device: torch.device) -> None:
+        """Fixed position tables: not trained, not saved, always float32."""
+        config = self.config
+        if config.positions == "rope":
+            cos, sin = rotary_tables(config.context_length, config.head_dim, config.rope_theta)
+            self.register_buffer("cos", cos.to(device), persistent=False)
+            self.register_buffer("sin", sin.to(device), persistent=False)
+        elif config.positions == "sinusoidal":
+            # Vaswani et al. add the table to embeddings multiplied by sqrt(hidden)
+            # (section 3.4). Here the table is divided instead: the first norm does not
+            # see a common factor, and the token table stays fit to be the output matrix.
+            table = sinusoidal_table(config.context_length, config.hidden_size)
+            table = table * config.hidden_size**-0.5
+            self.register_buffer("sinusoids", table.to(device), persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # model.to(bfloat16) would round the tables: positions beyond 256 would blur.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._make_tables(self.embed_tokens.weight.device)
+        return self
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor | None,
+        segment_ids: Tensor | None,
+        cache: KVCache | None,
+    ) -> Tensor:
+        time = input_ids.shape[1]
+        past = cache.length if cache is not None else 0
+        if past + time > self.config.context_length:
+            raise ValueError(
+                f"{past + time} tokens are more than the context of {self.config.context_length}"
+            )
+        if cache is not None and (segment_ids is not None or not self.config.causal):
+            raise ValueError("a cache serves causal models without segments")
+        if position_ids is None:
+            if cache is not None and cache.ragged:
+                position_ids = cache.positions(time)  # (batch, time)
+            else:
+                position_ids = torch.arange(past, past + time, device=input_ids.device)[None]
+
+        x = self.embed(input_ids, position_ids)  # (batch, time, hidden)
+        rotary = None
+        if self.config.positions == "rope":
+            # (batch or 1, 1, time, head_dim / 2): the same for all heads
+            rotary = self.cos[position_ids][:, None], self.sin[position_ids][:, None]
+        mask, is_causal = self.visibility(time, segment_ids, cache, x)
+        for index, block in enumerate(self.layers):
+            x = block(x, rotary, mask, is_causal, cache, index)
+        if cache is not None:
+            cache.advance(time)
+        normed: Tensor = self.norm(x)
+        return normed
+
+    def embed(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Tokens and absolute positions to (batch, time, hidden)."""
+        x: Tensor = self.embed_tokens(input_ids)
+        if self.config.positions == "learned":
+            x = x + self.embed_positions(position_ids)
+        elif self.config.positions == "sinusoidal":
+            x = x + self.sinusoids[position_ids].to(x.dtype)
+        if not self.config.causal:
+            x = self.embed_norm(x)
+        return F.dropout(x, self.dropout, self.training)
+
+    def visibility(
+        self, time: int, segment_ids: Tensor | None, cache: KVCache | None, like: Tensor
+    ) -> tuple[Tensor | None, bool]:
+        """Who sees whom, as (mask, is_causal), once for all layers.
+
+        The mask broadcasts to (batch, heads, time, keys): True where a query sees a
+        key for "sdpa", a float32 summand of 0 and -inf for "matmul". None and False:
+        all see all. None and True: the kernel itself hides what is to the right.
+        """
+        past = cache.length if cache is not None else 0
+        ragged = cache is not None and cache.ragged
+        if segment_ids is None and not ragged:
+            if not self.config.causal or time == 1:
+                return None, False
+            if past == 0 and self.attention_kind == "sdpa":
+                return None, True
+
+        keys = torch.arange(past + time, device=like.device)
+        if cache is not None and ragged:
+            queries = cache.positions(time)[:, None, :, None]  # (batch, 1, time, 1)
+        else:
+            queries = keys[None, None, past:, None]  # (1, 1, time, 1)
+        visible = keys <= queries if self.config.causal else torch.ones_like(keys <= queries)
+        if segment_ids is not None:
+            visible = visible & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+        if self.attention_kind == "sdpa":
+            return visible, False
+        # A sum has a cheaper gradient than a masked fill.
+        zeros = torch.zeros_like(visible, dtype=torch.float32)
+        return zeros.masked_fill(~visible, -torch.inf), False
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each reading a normalised copy of what it adds to."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        # An encoder's embedding is normalised already (ModernBERT).
+        bare = index == 0 and not config.causal
+        self.input_layernorm = nn.Identity() if bare else make_norm(config)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = make_norm(config)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        is_causal: bool,
+        cache: KVCache | None,
+        index: int,
+    ) -> Tensor:
+        attended = self.self_attn(self.input_layernorm(x), rotary, mask, is_causal, cache, index)
+        x = x + F.dropout(attended, self.dropout, self.training)
+        mapped = self.mlp(self.post_attention_layernorm(x))
+        return x + F.dropout(mapped, self.dropout, self.training)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; several query heads may share one key and value head."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.kind: AttentionKind = "sdpa"
+        self.grouped = config.num_heads != config.num_kv_heads
+        query, shared = config.num_heads * self.head_dim, config.num_kv_heads * self.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query, bias=config.bias)
+        self.k_proj = nn.Linear(config.hidden_size, shared, bias=config.bias)
+        self.v_proj = nn.Linear(config.hidden_size, shared, bias=config.bias)
+        self.o_proj = nn.Linear(query, config.hidden_size, bias=config.bias)
+        self.qk_norm = config.qk_norm
+        if config.qk_norm:
+            self.q_norm = RMSNorm(self.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(self.head_dim, config.norm_eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        is_causal: bool,
+        cache: KVCache | None,
+        index: int,
+    ) -> Tensor:
+        batch, time, _ = x.shape
+        split = (batch, time, -1, self.head_dim)
+        q = self.q_proj(x).view(split)  # (batch, time, heads, head_dim)
+        k = self.k_proj(x).view(split)  # (batch, time, kv_heads, head_dim)
+        v = self.v_proj(x).view(split).transpose(1, 2)  # (batch, kv_heads, time, head_dim)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = q.transpose(1, 2), k.transpose(1, 2)
+        if rotary is not None:
+            q, k = rotate(q, *rotary), rotate(k, *rotary)
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        if cache is not None:
+            k, v = cache.append(index, k, v)
+        if self.kind == "sdpa":
+            y = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=self.grouped
+            )
+        else:
+            y = matmul_attention(q, k, v, mask)
+        # (batch, heads, time, head_dim) -> (batch, time, heads * head_dim)
+        out: Tensor = self.o_proj(y.transpose(1, 2).reshape(batch, time, -1))
+        return out
+
+
+def matmul_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim) + mask) v, written out; softmax in float32.
+
+    q is (batch, heads, time, head_dim), k and v are (batch, kv_heads, keys, head_dim).
+    Queries that share a key head are stacked along time, so that keys are not copied.
+    """
+    batch, heads, time, head_dim = q.shape
+    stacked = (q * head_dim**-0.5).reshape(batch, k.shape[1], -1, head_dim)
+    scores = (stacked @ k.transpose(2, 3)).float()  # (batch, kv_heads, group * time, keys)
+    if mask is not None:
+        scores = scores.view(batch, heads, time, -1) + mask
+    weights = scores.softmax(-1).to(v.dtype).view(batch, k.shape[1], -1, k.shape[2])
+    return torch.matmul(weights, v).view(batch, heads, time, head_dim)
+
+
+class MLP(nn.Module):
+    """Two linear maps with GELU between, or a gated version (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.kind = config.mlp
+        hidden, inner = config.hidden_size, config.intermediate_size
+        if self.kind != "gelu":
+            self.gate_proj = nn.Linear(hidden, inner, bias=config.bias)
+        self.up_proj = nn.Linear(hidden, inner, bias=config.bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up = self.up_proj(x)  # (batch, time, intermediate)
+        if self.kind == "swiglu":
+            up = F.silu(self.gate_proj(x)) * up
+        elif self.kind == "geglu":
+            up = F.gelu(self.gate_proj(x)) * up
+        else:
+            up = F.gelu(up, approximate="tanh")  # GPT-2's
+        down: Tensor = self.down_proj(up)
+        return down
+
+
+class PredictionHead(nn.Module):
+    """An encoder's last step before the output matrix (BERT, ModernBERT)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.norm = make_norm(config)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        normed: Tensor = self.norm(F.gelu(self.dense(hidden)))
+        return normed
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The norm the configuration asks for, over the hidden dimension."""
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.hidden_size, config.norm_eps)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)

@@ -1,0 +1,122 @@
+"""What the work runs on: found automatically, said in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from chatgpt_cli.config.schema import HardwareSection
+from chatgpt_cli.errors import ConfigError
+
+# Above this context the explicit matrix of attention scores costs more memory and
+# time on a CPU than PyTorch's fused kernel.
+_MATMUL_ATTENTION_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Device and number formats for a run; `dtype` is what matrices are multiplied in."""
+
+    device: torch.device
+    dtype: torch.dtype
+    attention: str
+    compile: bool
+    threads: int
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Multiply matrices in `dtype`, keep the rest in float32."""
+        if self.dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def __str__(self) -> str:
+        name = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else f"{self.device.type}, {self.threads} threads"
+        )
+        return (
+            f"{name} · {str(self.dtype).removeprefix('torch.')} · {self.attention} attention · "
+            f"{'compiled' if self.compile else 'not compiled'}"
+        )
+
+
+def choose_hardware(
+    section: HardwareSection, *, context_length: int = 0, long_run: bool = False
+) -> Hardware:
+    """Resolve every `auto` for this machine.
+
+    Args:
+        section: what the user asked for.
+        context_length: tokens per sequence; decides the attention implementation.
+        long_run: whether the run lasts long enough to pay for compiling.
+
+    Raises:
+        ConfigError: if a device was asked for that is not there.
+    """
+    device = _choose_device(section.device)
+    if section.threads != "auto":
+        torch.set_num_threads(section.threads)
+    threads = torch.get_num_threads()
+    compile_ = long_run and _can_compile(device) if section.compile == "auto" else section.compile
+    attention = section.attention
+    if attention == "auto":
+        short = device.type == "cpu" and context_length <= _MATMUL_ATTENTION_LIMIT
+        attention = "matmul" if short else "sdpa"
+    if section.precision == "auto":
+        dtype = torch.bfloat16 if _bfloat16_is_fast(device) else torch.float32
+    else:
+        dtype = torch.bfloat16 if section.precision == "bfloat16" else torch.float32
+    return Hardware(device, dtype, attention, compile_, threads)
+
+
+def _choose_device(wanted: str) -> torch.device:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[wanted]:
+        there = ", ".join(name for name, yes in available.items() if yes)
+        raise ConfigError(
+            f"hardware.device is {wanted}, but PyTorch {torch.__version__} finds none here "
+            f"(available: {there})",
+            remedy="Set hardware.device to auto, or install a PyTorch build for your device.",
+        )
+    return torch.device(wanted)
+
+
+def _can_compile(device: torch.device) -> bool:
+    """Inductor writes C++ for the CPU and Triton for CUDA; Windows needs its own setup."""
+    if sys.platform == "win32" or device.type == "mps":
+        return False
+    return device.type == "cuda" or any(
+        shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")
+    )
+
+
+def _bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether bfloat16 matrices multiply clearly faster than float32 ones, measured.
+
+    Processor flags do not tell: some emulate bfloat16 slower than they do float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(512, 512, dtype=dtype, device=device)
+        best = float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            (matrix @ matrix)[0, 0].item()
+            best = min(best, time.perf_counter() - start)
+        rates[dtype] = best
+    return rates[torch.bfloat16] < 0.8 * rates[torch.float32]

@@ -1,0 +1,364 @@
+"""The one training loop. Tasks differ only in the objective and the batches they give it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from chatgpt_cli.config.paths import StagePaths
+from chatgpt_cli.config.schema import TrainingSection
+from chatgpt_cli.data.batch import Batch, BatchSource
+from chatgpt_cli.errors import TrainingError
+from chatgpt_cli.files import write_text
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.checkpoint import (
+    Progress,
+    Saved,
+    prune,
+    restore_random_state,
+    save_checkpoint,
+)
+from chatgpt_cli.training.device import Hardware
+from chatgpt_cli.training.events import Evaluated, Note, Observer, Sampled, StepDone
+from chatgpt_cli.training.metrics_log import MetricsLog
+from chatgpt_cli.training.objective import TokenLoss
+from chatgpt_cli.training.optimizer import Optimizers
+from chatgpt_cli.training.schedule import learning_rate_factor
+from chatgpt_cli.training.validation import ValidationLoss, evaluate_loss
+
+# How many evaluations and checkpoints "auto" spreads over the budget.
+_AUTO_EVALUATIONS = 20
+_AUTO_CHECKPOINTS = 4
+# Tokens of a micro-batch on a CPU: enough for the matrix kernels to run at speed,
+# few enough that activations do not fill the memory of a laptop.
+_AUTO_MICRO_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class Result:
+    """How training ended: "budget", "early stopping" or "interrupted"."""
+
+    reason: str
+    progress: Progress
+    signal: int | None = None
+
+
+@dataclass
+class Trainer:
+    """Everything a run of training is made of; `run` does it.
+
+    `sample` continues a prompt with the model as it is (for looking, not for scores).
+    `fingerprint` holds what a continuation may not change, `settings` what it was
+    trained with; both are saved with every checkpoint.
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+    section: TrainingSection
+    train: BatchSource
+    validation: Iterable[Batch]
+    hardware: Hardware
+    stage: StagePaths
+    fingerprint: dict[str, object]
+    settings: dict[str, object]
+    observe: Observer
+    sample: Callable[[str, int], str]
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self._loss = TokenLoss(self.hardware, self.section.label_smoothing)
+        self._stop_signal: int | None = None
+
+    def run(self, saved: Saved | None = None) -> Result:
+        """Train from the start, or go on from `saved` (whose weights the model has).
+
+        Raises:
+            TrainingError: if the loss or a gradient is not a number, or a checkpoint
+                cannot be written. The last checkpoint is intact then.
+        """
+        self._prepare(saved)
+        started = time.perf_counter() - self.progress.elapsed
+        self._log.write({"type": "start", "step": self.progress.step, "settings": self.settings})
+        try:
+            with self._catching_signals(), _Prefetch(self.train, self.progress.step) as batches:
+                reason = self._steps(batches, started)
+            self._finish(reason)
+        finally:
+            self._log.close()
+        return Result(reason, self.progress, self._stop_signal)
+
+    # ------------------------------------------------------------------ setting up
+
+    def _prepare(self, saved: Saved | None) -> None:
+        torch.manual_seed(self.seed)
+        self.model.to(self.hardware.device)
+        self.model.set_attention(self.hardware.attention)
+        if self.section.dropout is not None:
+            self.model.set_dropout(self.section.dropout)
+        self.model.train()
+        self._optimizers = Optimizers(self.model, self.section)
+        if saved is not None:
+            self.progress = replace(saved.progress, finished=None)
+            self._optimizers.load_state(saved.optimizer)
+            restore_random_state(saved.rng)
+            if self.progress.best_step == self.progress.step:
+                # The process may have ended between the save and this pointer.
+                write_text(self.stage.best, saved.folder.name + "\n")
+        self._log = MetricsLog(
+            self.stage.metrics, resume_step=None if saved is None else self.progress.step
+        )
+        size = self.section.micro_batch_size
+        if size == "auto":
+            size = max(1, _AUTO_MICRO_TOKENS // self.train.sequence_length)
+        self._micro_batch_size = min(size, self.train.batch_size)
+        self._forward_compiled()
+
+    def _forward_compiled(self) -> None:
+        """Compile block by block: as fast as whole, and compiles in less time."""
+        if self.hardware.compile:
+            for block in self.model.model.blocks():
+                block.compile(dynamic=False)
+
+    # ------------------------------------------------------------------- the steps
+
+    def _steps(self, batches: _Prefetch, started: float) -> str:
+        """Step until the budget is used, early stopping, or a signal; says which."""
+        window_start, window_tokens = time.perf_counter(), 0
+        while (before := self._share()) < 1:
+            if self._stop_signal is not None:
+                return "interrupted"
+            batch = batches.next()
+            loss, norm, targets = self._step(batch, before)
+            now = time.perf_counter()
+            self.progress.step += 1
+            self.progress.tokens += batch.input_ids.numel()
+            self.progress.elapsed = now - started
+            window_tokens += batch.input_ids.numel()
+            share = self._share()
+            log = self.progress.step % self.section.log_every == 0 or share >= 1
+            speed = window_tokens / (now - window_start)
+            self._tell(share, loss, norm, speed, targets, log=log)
+            if log:
+                window_start, window_tokens = now, 0
+            spent = time.perf_counter()
+            stop = self._after_step(before, share)
+            window_start += time.perf_counter() - spent
+            if stop:
+                return "early stopping"
+        return "budget"
+
+    def _step(self, batch: Batch, share: float) -> tuple[float, float, int]:
+        """One optimizer step; mean loss in nats per target, gradient norm, targets.
+
+        The gradient is that of the mean over all targets of the batch, however it is
+        divided into micro-batches and however unevenly targets lie in them.
+        """
+        self._optimizers.set_factor(learning_rate_factor(self.section, share))
+        targets = int((batch.labels >= 0).sum())
+        if targets == 0:
+            raise TrainingError(
+                f"batch {self.progress.step:,} has no token to learn from",
+                place=str(self.stage.root),
+                remedy="Look at the data: every row needs an answer that fits sequence_length.",
+            )
+        total = torch.zeros((), device=self.hardware.device)
+        for micro in batch.split(self._micro_batch_size):
+            loss = self._loss(self.model, micro.to(self.hardware.device))
+            (loss / targets).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.section.gradient_clip or math.inf
+        )
+        mean, size = float(total) / targets, float(norm)
+        if not (math.isfinite(mean) and math.isfinite(size)):
+            self._refuse(mean, size)
+        self._optimizers.step()
+        return mean, size, targets
+
+    def _refuse(self, loss: float, norm: float) -> None:
+        latest = self.stage.pointed(self.stage.latest)
+        kept = f"The last good checkpoint is {latest.name}." if latest else "Nothing was saved yet."
+        raise TrainingError(
+            f"the loss is {loss} and the gradient's norm {norm} at step "
+            f"{self.progress.step + 1:,} (batch {self.progress.step:,}); no update was made",
+            place=str(self.stage.root),
+            remedy=f"{kept} Lower learning_rate and muon_learning_rate, raise warmup_fraction, or "
+            "set hardware.precision to float32; then continue with --resume or --restart.",
+        )
+
+    def _share(self) -> float:
+        """The part of the budget that is used, 0 to 1."""
+        amount, unit = self.section.budget
+        used = {
+            "steps": float(self.progress.step),
+            "tokens": float(self.progress.tokens),
+            "epochs": self.progress.step / self.train.batches_per_epoch,
+            "minutes": self.progress.elapsed / 60,
+        }[unit]
+        # The last step of a whole number of epochs should not be missed by rounding.
+        return min(1.0, used / amount + 1e-9)
+
+    def _tell(
+        self, share: float, loss: float, norm: float, speed: float, targets: int, *, log: bool
+    ) -> None:
+        now = self.progress
+        left = now.elapsed / share * (1 - share) if share > 0 else math.inf
+        epoch = now.step / self.train.batches_per_epoch
+        rate = self._optimizers.learning_rate
+        self.observe(StepDone(now.step, share, loss, speed, rate, left, epoch, log))
+        if log:
+            self._log.write(
+                {
+                    "type": "train",
+                    "step": now.step,
+                    "epoch": round(epoch, 4),
+                    "tokens": now.tokens,
+                    "targets": targets,
+                    "loss": loss,
+                    "learning_rate": rate,
+                    "grad_norm": norm,
+                    "tokens_per_second": round(speed, 1),
+                    "elapsed": round(now.elapsed, 3),
+                }
+            )
+
+    # --------------------------------------------------------- between the steps
+
+    def _after_step(self, before: float, share: float) -> bool:
+        """Evaluate, sample and save when due; True if training should stop early."""
+        evaluate = self._due(self.section.eval_every, before, share, _AUTO_EVALUATIONS)
+        improved = evaluate and self._evaluate()
+        if improved or self._due(self.section.save_every, before, share, _AUTO_CHECKPOINTS):
+            self._save()
+        if improved:
+            write_text(self.stage.best, f"step-{self.progress.step:08d}\n")
+            prune(self.stage, self.section.keep_last)
+        patience = self.section.early_stopping
+        return bool(patience) and self.progress.stale >= patience and share < 1
+
+    def _due(self, every: int | str, before: float, share: float, parts: int) -> bool:
+        if share >= 1:
+            return True
+        if isinstance(every, int):
+            return self.progress.step % every == 0
+        return math.floor(share * parts) > math.floor(before * parts)
+
+    def _evaluate(self) -> bool:
+        """Validation loss and samples; True if it is the best so far."""
+        started = time.perf_counter()
+        # Compiling once more for evaluation's shapes would cost more than it gains.
+        with torch.compiler.set_stance("force_eager"):
+            result = evaluate_loss(
+                self.model, self.validation, self.tokenizer.token_bytes, self.hardware
+            )
+            self._draw_samples()
+        best = self.progress.best_loss is None or result.nats_per_token < self.progress.best_loss
+        if best:
+            self.progress.best_loss = result.nats_per_token
+            self.progress.best_step = self.progress.step
+            self.progress.stale = 0
+        else:
+            self.progress.stale += 1
+        self._record_evaluation(result, best, time.perf_counter() - started)
+        return best
+
+    def _record_evaluation(self, result: ValidationLoss, best: bool, seconds: float) -> None:
+        step = self.progress.step
+        self._log.write(
+            {
+                "type": "validation",
+                "step": step,
+                "loss": result.nats_per_token,
+                "bits_per_byte": result.bits_per_byte,
+                "accuracy": result.accuracy,
+                "best": best,
+                "elapsed": round(self.progress.elapsed, 3),
+            }
+        )
+        self.observe(
+            Evaluated(step, result.nats_per_token, result.bits_per_byte, best, seconds)
+        )
+
+    def _draw_samples(self) -> None:
+        step = self.progress.step
+        self.model.eval()
+        for prompt in self.section.sample_prompts:
+            text = self.sample(prompt, self.section.sample_tokens)
+            self._log.write({"type": "sample", "step": step, "prompt": prompt, "text": text})
+            self.observe(Sampled(step, prompt, text))
+        self.model.train()
+
+    def _save(self) -> None:
+        save_checkpoint(
+            self.stage,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            progress=self.progress,
+            fingerprint=self.fingerprint,
+            settings=self.settings,
+            optimizer=self._optimizers.state(),
+        )
+        prune(self.stage, self.section.keep_last)
+
+    def _finish(self, reason: str) -> None:
+        """Save where training stands, with the reason why it ended there."""
+        self.progress.finished = None if reason == "interrupted" else reason
+        self._save()
+        record: dict[str, Any] = {"type": "end", "step": self.progress.step, "reason": reason}
+        self._log.write(record)
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the loop after the present step; a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+
+        def handle(number: int, _frame: object) -> None:
+            self._stop_signal = number
+            for one, handler in before.items():
+                signal.signal(one, handler)
+            self.observe(Note("Stopping after this step and saving. Once more to stop at once."))
+
+        for number in numbers:
+            signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Prefetch:
+    """Prepares the next batch in a thread while the model works on this one."""
+
+    def __init__(self, source: BatchSource, first: int) -> None:
+        self._source = source
+        self._index = first
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._next: Future[Batch] = self._pool.submit(source.batch, first)
+
+    def __enter__(self) -> _Prefetch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def next(self) -> Batch:
+        batch = self._next.result()
+        self._index += 1
+        self._next = self._pool.submit(self._source.batch, self._index)
+        return batch

@@ -1,0 +1,111 @@
+"""The optimizers: Muon for the matrices inside the blocks, AdamW for all else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from chatgpt_cli.config.schema import TrainingSection
+
+
+class Optimizers:
+    """One or two of PyTorch's optimizers, stepped and saved as one.
+
+    Muon (Jordan et al. 2024; `torch.optim.Muon`) takes the two-dimensional weights
+    inside the blocks, whose gradients it orthogonalises; embeddings, the output
+    matrix, norms and biases go to AdamW (Loshchilov & Hutter 2019), and with
+    `optimizer: adamw` everything does. Vectors are never decayed.
+    """
+
+    def __init__(self, model: nn.Module, section: TrainingSection) -> None:
+        self._names = {parameter: name for name, parameter in model.named_parameters()}
+        self._section = section
+        matrices, tables, vectors = [], [], []
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                vectors.append(parameter)
+            elif ".layers." in name:
+                matrices.append(parameter)
+            else:
+                tables.append(parameter)
+        muon = section.optimizer == "muon"
+        groups = [
+            {"params": tables if muon else tables + matrices, "weight_decay": section.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self._all: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(
+                [group for group in groups if group["params"]],
+                lr=section.learning_rate,
+                betas=section.betas,
+                eps=1e-10,
+                fused=True,
+            )
+        ]
+        if muon and matrices:
+            self._all.append(
+                torch.optim.Muon(
+                    matrices,
+                    lr=section.muon_learning_rate,
+                    weight_decay=section.weight_decay,
+                    adjust_lr_fn="original",
+                )
+            )
+        self._peaks = [[float(g["lr"]) for g in one.param_groups] for one in self._all]
+        self._matrices = matrices
+
+    def set_factor(self, factor: float) -> None:
+        """Multiply every peak learning rate by `factor`."""
+        for optimizer, peaks in zip(self._all, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+
+    @property
+    def learning_rate(self) -> float:
+        """The present rate of the last optimizer: Muon's if there is one."""
+        return float(self._all[-1].param_groups[0]["lr"])
+
+    def step(self) -> None:
+        """Update the parameters from their gradients, and forget the gradients."""
+        for optimizer in self._all:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if self._section.l1:
+            self._shrink(self._matrices)
+
+    @torch.no_grad()
+    def _shrink(self, matrices: Iterable[Tensor]) -> None:
+        """L1 by soft thresholding (proximal step; Parikh & Boyd 2014, section 6.5.2).
+
+        As with decoupled weight decay, the penalty does not pass through the
+        optimizer, where Adam and Muon would divide its size away.
+        """
+        amount = self.learning_rate * self._section.l1
+        for matrix in matrices:
+            matrix.copy_(torch.nn.functional.softshrink(matrix, amount))
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that is needed to go on, as named tensors."""
+        tensors: dict[str, Tensor] = {}
+        for number, optimizer in enumerate(self._all):
+            for parameter, values in optimizer.state.items():
+                for key, value in values.items():
+                    tensors[f"{number}.{self._names[parameter]}.{key}"] = torch.as_tensor(value)
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` gave.
+
+        Raises:
+            KeyError: if a tensor names a parameter that the model does not have.
+        """
+        by_name = {name: parameter for parameter, name in self._names.items()}
+        for name, value in tensors.items():
+            number, rest = name.split(".", 1)
+            parameter_name, key = rest.rsplit(".", 1)
+            parameter = by_name[parameter_name]
+            # AdamW counts steps in a CPU tensor unless fused on a GPU.
+            device = parameter.device if value.ndim or parameter.is_cuda else value.device
+            self._all[int(number)].state[parameter][key] = value.to(device)

@@ -1,0 +1,134 @@
+"""Pretraining: token shards in, base model out."""
+
+from __future__ import annotations
+
+import torch
+
+from chatgpt_cli.config.paths import RunPaths
+from chatgpt_cli.config.schema import Config, HardwareSection, TrainingSection
+from chatgpt_cli.data.batch import BatchSource
+from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
+from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
+from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.interop.huggingface import load_model
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.device import choose_hardware
+from chatgpt_cli.training.events import Note, Observer
+from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.samples import Sampler
+from chatgpt_cli.training.start import Finished, Mode, open_stage
+
+# Seconds of training that compiling must be able to win back; it takes about 20.
+_LONG_RUN_SECONDS = 120
+# Roughly what training reaches without compiling, to tell a long run from a short one.
+_ASSUMED_FLOPS = {"cpu": 2e11, "mps": 2e12, "cuda": 5e13}
+
+
+def pretrain(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) -> Result | Finished:
+    """Train the base model of a project.
+
+    Raises:
+        ConfigError: settings that do not fit the text, or an earlier run in the way.
+        DataError: if the text was not preprocessed or is too short.
+        TrainingError: see `Trainer.run`.
+    """
+    section = config.pretrain
+    tokenizer = Tokenizer.load(paths.tokenizer)
+    shape = config.model.build(vocab_size=tokenizer.vocab_size)
+    length = section.sequence_length or shape.context_length
+    train, validation = _data(config, paths, tokenizer, length)
+    fingerprint: dict[str, object] = {
+        "model": shape.model_dump(exclude={"dropout"}),
+        "tokenizer": tokenizer.hash,
+        "objective": section.objective,
+        "seed": config.seed,
+        "train": train.fingerprint(),
+    }
+    settings: dict[str, object] = section.model_dump(mode="json")
+    start = open_stage(
+        paths.pretrain, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
+    )
+    if isinstance(start, Finished):
+        return start
+    hardware = choose_hardware(
+        config.hardware,
+        context_length=length,
+        long_run=is_long(section, train, shape.flops_per_token(), config.hardware),
+    )
+    observe(Note(str(hardware)))
+    model = Transformer(shape)
+    if start is None:
+        model.initialize(config.seed)
+    else:
+        model = load_model(start.folder).model
+    observe(
+        Note(
+            f"Model: {shape.num_parameters():,} parameters "
+            f"({shape.num_parameters(embeddings=False):,} without embeddings)"
+        )
+    )
+    return Trainer(
+        model=model,
+        tokenizer=tokenizer,
+        section=section,
+        train=train,
+        validation=validation,
+        hardware=hardware,
+        stage=paths.pretrain,
+        fingerprint=fingerprint,
+        settings=settings,
+        observe=observe,
+        sample=Sampler(model, tokenizer, hardware, "text", config.seed),
+        seed=config.seed,
+    ).run(start)
+
+
+def _data(
+    config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
+) -> tuple[BatchSource, HeldOutWindows | MaskedHeldOut]:
+    section = config.pretrain
+    shards = TokenShards.open(paths.data, "train")
+    train = TokenWindows(
+        shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
+    )
+    held_out = held_out_windows(paths, length, max_tokens=section.eval_tokens)
+    if section.objective == "causal":
+        return train, held_out
+    masked = {
+        "vocab_size": tokenizer.vocab_size,
+        "probability": section.mask_probability,
+        "seed": config.seed,
+    }
+    return MaskedWindows(train, **masked), MaskedHeldOut(held_out, **masked)
+
+
+def held_out_windows(
+    paths: RunPaths, sequence_length: int, *, max_tokens: int | None
+) -> HeldOutWindows:
+    """The validation stream of a run, in batches of about 8,192 tokens."""
+    return HeldOutWindows(
+        TokenShards.open(paths.data, "validation"),
+        batch_size=max(1, 8192 // sequence_length),
+        sequence_length=sequence_length,
+        max_tokens=max_tokens,
+    )
+
+
+def is_long(
+    section: TrainingSection, train: BatchSource, flops_per_token: int, hardware: HardwareSection
+) -> bool:
+    """Whether a run's budget takes minutes, so that compiling pays."""
+    amount, unit = section.budget
+    if unit == "minutes":
+        return amount * 60 >= _LONG_RUN_SECONDS
+    per_step = train.batch_size * train.sequence_length
+    tokens = {
+        "steps": amount * per_step,
+        "tokens": amount,
+        "epochs": amount * train.batches_per_epoch * per_step,
+    }[unit]
+    device = hardware.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return tokens * flops_per_token / _ASSUMED_FLOPS[device] >= _LONG_RUN_SECONDS

@@ -1,0 +1,52 @@
+"""What the model says while it is trained: for looking, not for scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chatgpt_cli.generation.engine import complete
+from chatgpt_cli.generation.fill_mask import fill_masks
+from chatgpt_cli.generation.sampling import Sampling
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.chat import Message, render
+from chatgpt_cli.tokenizer.special import BOS, END, EOS
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.device import Hardware
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Answers, continues or fills in a prompt, in the way the model is trained for.
+
+    The same seed each time, so that differences come from the model alone.
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+    hardware: Hardware
+    style: Literal["text", "chat"]
+    seed: int
+
+    def __call__(self, prompt: str, max_tokens: int) -> str:
+        with self.hardware.autocast():
+            if not self.model.config.causal:
+                return self._filled(prompt)
+            if self.style == "chat":
+                messages = [Message("user", prompt)]
+                ids = render(messages, self.tokenizer, add_generation_prompt=True).ids
+            else:
+                ids = [BOS, *self.tokenizer.encode(prompt)]
+            sampling = Sampling(max_tokens=max_tokens, temperature=0.7, top_p=0.9, seed=self.seed)
+            (completion,) = complete(
+                self.model, self.tokenizer, [ids], sampling, stop_ids=frozenset({EOS, END})
+            )
+            return completion.text
+
+    def _filled(self, prompt: str) -> str:
+        """The prompt with the most probable token in the place of each [MASK]."""
+        if "[MASK]" not in prompt:
+            prompt += "[MASK]"
+        for candidates in fill_masks(self.model, self.tokenizer, prompt, top=1):
+            prompt = prompt.replace("[MASK]", candidates[0].text, 1)
+        return prompt

@@ -1,0 +1,97 @@
+"""Whether a stage starts afresh, goes on, or is already done."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Literal
+
+from chatgpt_cli.config.paths import StagePaths
+from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.training.checkpoint import Progress, Saved, load_state, newest_intact
+from chatgpt_cli.training.events import Note, Observer
+
+Mode = Literal["new", "resume", "restart"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The stage was trained to its end with these very settings."""
+
+    progress: Progress
+
+
+def open_stage(
+    stage: StagePaths,
+    *,
+    mode: Mode,
+    fingerprint: dict[str, object],
+    settings: dict[str, object],
+    observe: Observer,
+) -> Saved | Finished | None:
+    """The state to go on from, `Finished`, or None to begin at the beginning.
+
+    Args:
+        stage: its files; `restart` removes what is there.
+        mode: what the user asked for.
+        fingerprint: what a continuation may not change.
+        settings: what it may change; changes are told.
+        observe: told about damaged checkpoints and changed settings.
+
+    Raises:
+        ConfigError: if there is an earlier run and the user did not say what to do with
+            it, or it cannot be continued because the model or the data changed.
+    """
+    if mode == "restart":
+        shutil.rmtree(stage.root, ignore_errors=True)
+        return None
+    folder = newest_intact(stage, lambda text: observe(Note(text, "warning")))
+    if folder is None:
+        if mode == "resume":
+            observe(Note("There is no checkpoint to continue from; starting at the beginning."))
+        return None
+    saved = load_state(folder)
+    changes = _differences(saved.settings, settings)
+    fixed = _differences(saved.fingerprint, fingerprint)
+    done = saved.progress.finished
+    if done and not changes and not fixed:
+        return Finished(saved.progress)
+    if mode == "new":
+        how = f"finished ({done})" if done else "stopped"
+        listed = "".join(f"\n  {line}" for line in (fixed + changes)[:10])
+        raise ConfigError(
+            f"there is a run here that {how} at step {saved.progress.step:,}"
+            + (f", with other settings:{listed}" if listed else ""),
+            place=str(stage.root),
+            remedy="Go on from there with --resume, begin again with --restart (removes it), "
+            "or choose another run_dir.",
+        )
+    if fixed:
+        raise ConfigError(
+            "this run cannot be continued, because what it was trained on changed:"
+            + "".join(f"\n  {line}" for line in fixed[:10]),
+            place=str(stage.root),
+            remedy="Restore these, begin again with --restart, or choose another run_dir.",
+        )
+    for line in changes:
+        observe(Note(f"Continuing with a changed setting: {line}"))
+    return saved
+
+
+def _differences(old: object, new: object, prefix: str = "") -> list[str]:
+    """Each value that differs, as "a.b: 1 → 2"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines: list[str] = []
+        for key in sorted(old.keys() | new.keys()):
+            name = f"{prefix}.{key}" if prefix else str(key)
+            lines += _differences(old.get(key), new.get(key), name)
+        return lines
+    if isinstance(old, tuple) or isinstance(new, tuple):
+        # JSON has lists only.
+        old, new = list(old or ()), list(new or ())  # type: ignore[call-overload]
+    return [] if old == new else [f"{prefix}: {_short(old)} → {_short(new)}"]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "…"

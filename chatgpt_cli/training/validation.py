@@ -1,0 +1,89 @@
+"""The loss on text that training does not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from chatgpt_cli.data.batch import Batch
+from chatgpt_cli.errors import DataError
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.training.device import Hardware
+
+
+@dataclass(frozen=True)
+class ValidationLoss:
+    """What a model does on held-out text.
+
+    `nats_per_token` depends on the tokenizer; `bits_per_byte` does not: the loss over
+    the UTF-8 bytes that the targets stand for. None where targets stand for no bytes.
+    """
+
+    nats_per_token: float
+    bits_per_byte: float | None
+    accuracy: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the loss, infinite where that overflows."""
+        return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
+
+
+@torch.inference_mode()
+def evaluate_loss(
+    model: Transformer, batches: Iterable[Batch], token_bytes: np.ndarray, hardware: Hardware
+) -> ValidationLoss:
+    """Mean loss over all targets of `batches`, without dropout and label smoothing.
+
+    Args:
+        model: left in the mode it was in.
+        batches: held-out data.
+        token_bytes: (vocab,) UTF-8 bytes that each token stands for.
+        hardware: device and dtype of the multiplications.
+
+    Raises:
+        DataError: if there is not a single target.
+    """
+    was_training = model.training
+    model.eval()
+    nats = correct = 0.0
+    targets = size = 0
+    lengths = torch.from_numpy(token_bytes)
+    for batch in batches:
+        labels = batch.labels.flatten()
+        positions = (labels >= 0).nonzero()[:, 0]
+        if positions.numel() == 0:
+            continue
+        moved = batch.to(hardware.device)
+        with hardware.autocast():
+            hidden = model(
+                moved.input_ids, position_ids=moved.position_ids, segment_ids=moved.segment_ids
+            )
+        chosen = labels[positions]
+        targets += chosen.numel()
+        size += int(lengths[chosen].sum())
+        hidden = hidden.flatten(0, 1)[positions.to(hardware.device)]
+        for part, label in zip(hidden.split(2048), chosen.split(2048), strict=True):
+            with hardware.autocast():
+                logits = model.logits(part).float()  # (positions, vocab)
+            label = label.to(hardware.device)
+            nats += torch.nn.functional.cross_entropy(logits, label, reduction="sum").item()
+            correct += (logits.argmax(-1) == label).sum().item()
+    model.train(was_training)
+    if targets == 0:
+        raise DataError(
+            "the validation data has no token to predict",
+            place="data.validation_fraction",
+            remedy="Keep more text aside for validation, or name data.validation_sources.",
+        )
+    return ValidationLoss(
+        nats_per_token=nats / targets,
+        bits_per_byte=nats / math.log(2) / size if size else None,
+        accuracy=correct / targets,
+        tokens=targets,
+    )

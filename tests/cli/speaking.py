@@ -1,0 +1,65 @@
+"""A trained run without the training: a small tokenizer and a model with scripted weights."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import torch
+import yaml
+
+from chatgpt_cli.config.model import ModelConfig
+from chatgpt_cli.interop.huggingface import save_model
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+
+TEXT = ["the cat sat on the mat", "the dog saw the sun", "a cat and a dog ran", "天空是蓝色的"]
+
+
+def make_tokenizer() -> Tokenizer:
+    stream = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXT * 20), model_writer=stream, vocab_size=300,
+        model_type="bpe", byte_fallback=True, hard_vocab_limit=False, minloglevel=2,
+        normalization_rule_name="identity", add_dummy_prefix=False,
+        remove_extra_whitespaces=False, num_threads=1,
+        pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="[PAD]", unk_piece="[UNK]",
+        bos_piece="[BOS]", eos_piece="[EOS]", control_symbols=list(SPECIAL_TOKENS[4:]),
+    )  # fmt: skip
+    return Tokenizer(stream.getvalue())
+
+
+def make_run(root: Path, stage: str = "finetune", says: str = "cat", **choices: Any) -> Path:
+    """Write a run whose model, from whatever token, goes on with `says` and <|end|>.
+
+    With identity blocks a model's next token depends on the last one only, so an
+    untied output matrix can hold any such table. Returns the YAML file.
+    """
+    tokenizer = make_tokenizer()
+    vocab = tokenizer.vocab_size
+    shape: dict[str, Any] = {
+        "vocab_size": vocab, "hidden_size": vocab + vocab % 2, "num_layers": 1, "num_heads": 2,
+        "num_kv_heads": 2, "head_dim": 4, "intermediate_size": 8, "context_length": 48,
+        "tie_embeddings": False,
+    }  # fmt: skip
+    model = Transformer(ModelConfig(**{**shape, **choices}))
+    model.initialize(0)
+    chain = [*tokenizer.encode(says), 11]
+    following = dict(pairwise(chain))
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.eye(vocab, model.config.hidden_size))
+        output = model.output_weight.zero_()
+        for token in range(vocab):
+            output[following.get(token, chain[0]), token] = 5.0
+    files = root / stage
+    save_model(model, tokenizer, files / "checkpoints" / "step-1")
+    (files / "latest").write_text("step-1", encoding="utf-8")
+    config = root / "chatgpt.yaml"
+    values = {"run_dir": str(root), "hardware": {"precision": "float32"},
+              "generate": {"temperature": 0, "sample_prompts": ["one", "two"]}}  # fmt: skip
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return config
