@@ -40,7 +40,7 @@ class TokenizerSection(Section):
     split_digits: bool = True
     character_coverage: float = Field(0.9995, gt=0.5, le=1.0)
     # How much text the tokenizer is trained on at most, sampled from all of it.
-    sample_bytes: int = Field(50_000_000, ge=1_000)
+    sample_bytes: int = Field(10_000_000, ge=1_000)
 
 
 class SourceSection(Section):
@@ -82,7 +82,7 @@ class DataSection(Section):
     max_chars: int = Field(100_000, ge=100)
     on_error: Literal["stop", "skip"] = "stop"
     workers: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
-    shard_tokens: int = Field(50_000_000, ge=1_000)
+    shard_tokens: int = Field(20_000_000, ge=1_000)
 
 
 class ModelSection(Section):

@@ -103,20 +103,24 @@ class Transformer(nn.Module):
           normalised input gives output of variance 1, at every width.
         - Matrices that write to it (o_proj, down_proj): zero. Each block starts as the
           identity, so depth does not disturb the first steps.
-        - Token and position tables and the output matrix: normal with std 0.02. As the
-          tied output matrix it keeps the first predictions near uniform; as input its
-          scale does not matter, because a norm comes next.
+        - Token and position tables and the output matrix: normal with std 0.02 (as input
+          the scale does not matter, a norm comes next). A tied table smaller in wide
+          models: before the blocks have learnt anything, a token's score for itself is
+          std * hidden, and more than about 5 would make the first predictions sure and
+          wrong.
         - Norm gains one, biases zero.
         """
         generator = torch.Generator().manual_seed(seed)
+        width = self.config.hidden_size
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 parameter.zero_()
             else:
-                table = "embed" in name or "lm_head" in name
-                std = 0.02 if table else self.config.hidden_size**-0.5
+                std = width**-0.5
+                if "embed" in name or "lm_head" in name:
+                    std = min(0.02, 5 / width) if self.config.tie_embeddings else 0.02
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
 
 

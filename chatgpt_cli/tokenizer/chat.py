@@ -13,17 +13,6 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 _TURN = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
 
-# The same rendering for programs that read Hugging Face folders. A test holds the two
-# together token for token.
-CHAT_TEMPLATE = (
-    "{{- bos_token }}"
-    "{%- for message in messages %}"
-    "{{- '<|' + message['role'] + '|>' }}{{- message['content'] | trim }}{{- '<|end|>' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
-)
-
-
 @dataclass(frozen=True)
 class Message:
     """One turn. An assistant's message with weight 0 is read but not learnt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _SPECIAL = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL_TOKEN
 
 
 class Tokenizer:
-    """A SentencePiece model with this project's special tokens.
+    """A SentencePiece model (its bytes in `model`) with this project's special tokens.
 
     Text is taken as it is: nothing is normalised, no space is added or lost, so that
     `decode(encode(text)) == text`. One exception: SentencePiece writes a space as U+2581
@@ -31,7 +32,7 @@ class Tokenizer:
 
     def __init__(self, model: bytes) -> None:
         """Raises ModelError if `model` is not a SentencePiece model of this project."""
-        self._model = model
+        self.model = model
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError) as error:
@@ -68,8 +69,8 @@ class Tokenizer:
         from chatgpt_cli.tokenizer.huggingface import tokenizer_files
 
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MODEL).write_bytes(self._model)
-        for name, content in tokenizer_files(self._model).items():
+        (folder / _MODEL).write_bytes(self.model)
+        for name, content in tokenizer_files(self.model).items():
             write_json(folder / name, content)
 
     @property
@@ -79,7 +80,7 @@ class Tokenizer:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the SentencePiece model."""
-        return hashlib.sha256(self._model).hexdigest()
+        return hashlib.sha256(self.model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """Plain text to ids; never to a special token, whatever the text says."""
@@ -120,6 +121,17 @@ class Tokenizer:
         return found if self.token(found) == token else None
 
     @cached_property
+    def byte_ids(self) -> list[int]:
+        """Ids that stand for single bytes of rare characters; not those of line end and tab."""
+        common = {self.id("<0x0A>"), self.id("<0x09>")}
+        size = range(self.vocab_size)
+        return [i for i in size if self._processor.is_byte(i) and i not in common]
+
+    def bytes_of(self, id: int) -> bytes:
+        """The UTF-8 bytes that a token stands for; none for special tokens."""
+        return self._bytes[id]
+
+    @cached_property
     def _bytes(self) -> list[bytes]:
         """What each id stands for in UTF-8; nothing for special tokens."""
         pieces = [b""] * len(SPECIAL_TOKENS)
@@ -143,25 +155,12 @@ class StreamDecoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._pending = b""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, id: int) -> str:
         """The text that this id completes."""
-        self._pending += self._tokenizer._bytes[id]
-        try:
-            text, self._pending = self._pending.decode("utf-8"), b""
-            return text
-        except UnicodeDecodeError as error:
-            # Up to three bytes at the end may begin a character; others are wrong.
-            incomplete = error.end == len(self._pending) and "unexpected end" in error.reason
-            cut = error.start if incomplete else len(self._pending)
-            text = self._pending[:cut].decode("utf-8", errors="replace")
-            self._pending = self._pending[cut:]
-            return text
+        return self._decoder.decode(self._tokenizer.bytes_of(id))
 
     def flush(self) -> str:
         """What is left, incomplete characters as U+FFFD."""
-        text, self._pending = self._pending.decode("utf-8", errors="replace"), b""
-        return text
-
-
+        return self._decoder.decode(b"", final=True)

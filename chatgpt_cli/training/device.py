@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -25,7 +26,7 @@ class Hardware:
 
     device: torch.device
     dtype: torch.dtype
-    attention: str
+    attention: Literal["sdpa", "matmul"]
     compile: bool
     threads: int
 

@@ -268,6 +268,17 @@ def test_initialisation_depends_on_the_seed_alone(name: str) -> None:
     assert not torch.equal(one.model.embed_tokens.weight, two.model.embed_tokens.weight)
 
 
+@pytest.mark.parametrize("width", [64, 256, 1024])
+@pytest.mark.parametrize("tied", [True, False])
+def test_first_predictions_are_nearly_uniform(width: int, tied: bool) -> None:
+    # Only the tables matter: the blocks begin as the identity.
+    model = build(hidden_size=width, vocab_size=1000, num_layers=1, tie_embeddings=tied)
+    model.initialize(0)
+    ids = torch.randint(0, 1000, (8, 24), generator=torch.Generator().manual_seed(0))
+    loss = F.cross_entropy(model.logits(model(ids)).flatten(0, 1), ids.roll(1).flatten())
+    assert loss.item() < math.log(1000) + 0.5
+
+
 @pytest.mark.parametrize("positions", ["rope", "sinusoidal"])
 def test_position_tables_stay_exact_in_a_bfloat16_model(positions: Any) -> None:
     model = build(positions=positions).bfloat16()

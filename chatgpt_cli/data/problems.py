@@ -1,0 +1,54 @@
+"""Rows and files that cannot be used: collected, shown, counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chatgpt_cli.errors import DataError
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row or file that was not used: where it is and why."""
+
+    place: str
+    reason: str
+    # A few words that count alike problems together.
+    kind: str
+
+
+@dataclass
+class ProblemLog:
+    """Collects problems; with `on_error="stop"` ten of them, or the end, stop the work."""
+
+    on_error: Literal["stop", "skip"]
+    setting: str
+    counts: Counter[str] = field(default_factory=Counter)
+    first: list[Problem] = field(default_factory=list)
+
+    def add(self, problem: Problem) -> None:
+        """Note a problem.
+
+        Raises:
+            DataError: at the tenth one, unless they are to be skipped.
+        """
+        self.counts[problem.kind] += 1
+        if len(self.first) < _SHOWN:
+            self.first.append(problem)
+        if self.on_error == "stop" and len(self.first) == _SHOWN:
+            self.check(more=True)
+
+    def check(self, *, more: bool = False) -> None:
+        """Raise DataError if there were problems that are not to be skipped."""
+        if self.on_error == "skip" or not self.first:
+            return
+        lines = "".join(f"\n  {p.place}: {p.reason}" for p in self.first)
+        count = f"the first {len(self.first)}" if more else str(len(self.first))
+        raise DataError(
+            f"some of the data cannot be used ({count}):{lines}",
+            remedy=f"Correct these, or leave such rows out with --set {self.setting}=skip.",
+        )

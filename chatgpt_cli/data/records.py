@@ -1,0 +1,249 @@
+"""Files as text or as rows, read piece by piece, with every fault named by its line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from chatgpt_cli.data.problems import Problem
+from chatgpt_cli.data.sources import DataFile
+from chatgpt_cli.errors import ChatGPTError, DataError
+
+_PIECE = 1 << 20
+# A row that is longer than this is taken for a broken file.
+_LONGEST_ROW = 64 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a structured file, with the place that messages name."""
+
+    place: str
+    fields: dict[str, Any]
+
+
+def read_text(file: DataFile) -> Iterator[str | Problem]:
+    """The text of a file in pieces of about a megabyte; a BOM and CRs are left out."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    consumed, lines, held, empty = 0, 1, "", True
+    try:
+        with file.open() as stream:
+            while True:
+                data = stream.read(_PIECE)
+                try:
+                    piece = decoder.decode(data, final=not data)
+                except UnicodeDecodeError as error:
+                    yield _not_utf8(file.name, error, lines, consumed)
+                    return
+                if not data and not piece and not held:
+                    break
+                text = held + piece
+                # "\r\n" may lie across two pieces.
+                held = "\r" if text.endswith("\r") and data else ""
+                text = text[: len(text) - len(held)].replace("\r\n", "\n").replace("\r", "\n")
+                if empty:
+                    text = text.removeprefix("\ufeff")
+                if text:
+                    empty = False
+                    lines += text.count("\n")
+                    yield text
+                consumed += len(data)
+                if not data:
+                    break
+    except DataError as error:
+        yield Problem(error.place or file.name, _sentence(error), "unreadable file")
+        return
+    if empty:
+        yield Problem(file.name, "the file is empty", "empty file")
+
+
+def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int) -> Problem:
+    data: bytes = error.object
+    line = lines + data[: error.start].count(b"\n")
+    guess = ""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        guess = "; it looks like UTF-16"
+    else:
+        try:
+            data.decode("gb18030")
+            guess = "; it may be GB18030 (GBK)"
+        except UnicodeDecodeError:
+            pass
+    return Problem(
+        f"{name}:{line}",
+        f"the text is not UTF-8 (byte {data[error.start]:#04x} at {consumed + error.start:,}){guess}. "
+        "Save it as UTF-8",
+        "not UTF-8",
+    )
+
+
+def read_rows(file: DataFile) -> Iterator[Row | Problem]:
+    """The rows of a structured file as dictionaries."""
+    readers = {
+        ".jsonl": _read_jsonl,
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".parquet": _read_parquet,
+    }
+    count = 0
+    try:
+        with file.open() as stream:
+            for item in readers[file.kind](file, stream):
+                count += 1
+                yield item
+    except ChatGPTError as error:
+        yield Problem(error.place or file.name, _sentence(error), "unreadable file")
+        return
+    if count == 0:
+        yield Problem(file.name, "the file is empty", "empty file")
+
+
+def _sentence(error: ChatGPTError) -> str:
+    return error.fact + (f". {error.remedy}" if error.remedy else "")
+
+
+def _lines(file: DataFile, stream: IO[bytes]) -> Iterator[tuple[int, str] | Problem]:
+    """Numbered lines without their ends; a BOM is left out."""
+    number, offset = 0, 0
+    while data := stream.readline(_LONGEST_ROW):
+        number += 1
+        if len(data) == _LONGEST_ROW:
+            yield Problem(f"{file.name}:{number}", "the line is longer than 64 MB", "too long")
+            return
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            yield _not_utf8(file.name, error, number, offset)
+            offset += len(data)
+            continue
+        offset += len(data)
+        yield number, text.removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")
+
+
+def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
+    held: Problem | None = None
+    for line in _lines(file, stream):
+        if isinstance(line, Problem):
+            yield line
+            continue
+        number, text = line
+        if not text.strip():
+            continue
+        if held:
+            yield held
+            held = None
+        place = f"{file.name}:{number}"
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            # Held back, because the last line of a file has a cause of its own.
+            held = Problem(place, f"the line is not JSON ({what}{column})", "not JSON")
+            continue
+        yield _object(place, value)
+    if held:
+        yield Problem(
+            held.place,
+            f"{held.reason}. It is the last line: was the download cut short?",
+            held.kind,
+        )
+
+
+def _object(place: str, value: object) -> Row | Problem:
+    if isinstance(value, dict):
+        return Row(place, value)
+    return Problem(place, f"a row must be a JSON object, this is {_named(value)}", "not an object")
+
+
+def _named(value: object) -> str:
+    return {
+        type(None): "null",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }.get(type(value), type(value).__name__)
+
+
+def _read_json(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
+    """A file that is one JSON array of objects, or one object."""
+    data = stream.read()
+    if not data.strip():
+        return
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        yield _not_utf8(file.name, error, 1, 0)
+        return
+    except json.JSONDecodeError as error:
+        yield Problem(
+            f"{file.name}:{error.lineno}",
+            f"the file is not JSON ({error.msg}, column {error.colno}). With one object in each "
+            "line, name it .jsonl",
+            "not JSON",
+        )
+        return
+    except (ValueError, RecursionError) as error:
+        yield Problem(file.name, f"the file is not JSON ({error})", "not JSON")
+        return
+    rows = content if isinstance(content, list) else [content]
+    for number, value in enumerate(rows, start=1):
+        yield _object(f"{file.name}, row {number}", value)
+
+
+def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
+    csv.field_size_limit(_LONGEST_ROW)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict", newline="")
+    reader = csv.reader(text, delimiter="\t" if file.kind == ".tsv" else ",", strict=True)
+    try:
+        header = next(reader, None)
+        if not header:
+            return
+        while True:
+            start = reader.line_num + 1
+            values = next(reader, None)
+            if values is None:
+                return
+            place = f"{file.name}:{start}"
+            if not values:
+                continue
+            if len(values) != len(header):
+                yield Problem(
+                    place, f"{len(values)} columns instead of {len(header)}", "column count"
+                )
+                continue
+            yield Row(place, dict(zip(header, values, strict=True)))
+    except csv.Error as error:
+        yield Problem(f"{file.name}:{reader.line_num}", f"broken CSV ({error})", "broken CSV")
+    except UnicodeDecodeError as error:
+        yield _not_utf8(file.name, error, reader.line_num + 1, 0)
+    finally:
+        text.detach()
+
+
+def _read_parquet(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            "reading Parquet needs the package pyarrow",
+            place=file.name,
+            remedy="Install it with: pip install 'chatgpt-cli[parquet]'",
+        ) from error
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=1000):
+            for fields in batch.to_pylist():
+                number += 1
+                yield Row(f"{file.name}, row {number}", fields)
+    except (pyarrow.ArrowException, OSError) as error:
+        yield Problem(file.name, f"the file is not readable as Parquet ({error})", "broken Parquet")

@@ -1,0 +1,297 @@
+"""Conversations as batches for supervised finetuning."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from chatgpt_cli.config.schema import FinetuneSection
+from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.packing import pack
+from chatgpt_cli.data.rows import ChatRow, read_rows
+from chatgpt_cli.errors import DataError
+from chatgpt_cli.tokenizer.chat import Message, Rendered, render
+from chatgpt_cli.tokenizer.special import BOS, PAD
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Conversations:
+    """Encoded conversations, end to end: ids, targets, and where each begins."""
+
+    ids: np.ndarray  # (tokens,) int32
+    targets: np.ndarray  # (tokens,) bool: learn to say this token
+    starts: np.ndarray  # (conversations + 1,) int64
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(conversations,) tokens of each."""
+        return np.diff(self.starts)
+
+    def rows(self, bins: list[list[int]], length: int) -> Batch:
+        """Conversations put into rows of `length` tokens; padding is segment 0."""
+        shape = (len(bins), length)
+        ids = np.full(shape, PAD, dtype=np.int64)
+        labels = np.full(shape, IGNORE, dtype=np.int64)
+        segments = np.zeros(shape, dtype=np.int64)
+        positions = np.zeros(shape, dtype=np.int64)
+        for row, members in enumerate(bins):
+            at = 0
+            for number, member in enumerate(members, start=1):
+                begin, end = int(self.starts[member]), int(self.starts[member + 1])
+                size = end - begin
+                part = slice(at, at + size)
+                ids[row, part] = self.ids[begin:end]
+                segments[row, part] = number
+                positions[row, part] = np.arange(size)
+                following = np.where(
+                    self.targets[begin + 1 : end], self.ids[begin + 1 : end], IGNORE
+                )
+                labels[row, at : at + size - 1] = following
+                at += size
+        return Batch(*(torch.from_numpy(part) for part in (ids, labels, segments, positions)))
+
+
+class ConversationBatches:
+    """Training batches (a `BatchSource`): shuffled and packed anew in each epoch."""
+
+    def __init__(
+        self,
+        data: Conversations,
+        *,
+        batch_size: int,
+        sequence_length: int,
+        packing: bool,
+        seed: int,
+    ) -> None:
+        self.batch_size = batch_size
+        self.sequence_length = sequence_length
+        self._data = data
+        self._packing = packing
+        self._seed = seed
+        self._epochs: dict[int, list[list[int]]] = {}
+        # Rows before each epoch, as far as is known; packing makes their number vary.
+        self._before = [0]
+
+    @property
+    def batches_per_epoch(self) -> float:
+        return len(self._epoch(0)) / self.batch_size
+
+    def fingerprint(self) -> dict[str, object]:
+        digest = hashlib.sha256(self._data.ids.tobytes())
+        digest.update(self._data.targets.tobytes())
+        digest.update(self._data.starts.tobytes())
+        return {
+            "batch_size": self.batch_size,
+            "sequence_length": self.sequence_length,
+            "packing": self._packing,
+            "seed": self._seed,
+            "conversations": len(self._data),
+            "data": digest.hexdigest(),
+        }
+
+    def batch(self, index: int) -> Batch:
+        first = index * self.batch_size
+        rows = [self._row(first + number) for number in range(self.batch_size)]
+        return self._data.rows(rows, self.sequence_length)
+
+    def _row(self, number: int) -> list[int]:
+        while number >= self._before[-1]:
+            self._before.append(self._before[-1] + len(self._epoch(len(self._before) - 1)))
+        epoch = int(np.searchsorted(self._before, number, side="right")) - 1
+        return self._epoch(epoch)[number - self._before[epoch]]
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        """The rows of an epoch: which conversations lie in each."""
+        if epoch not in self._epochs:
+            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._data))
+            if self._packing:
+                bins = pack(self._data.lengths[order], self.sequence_length)
+                rows = [[int(order[item]) for item in members] for members in bins]
+            else:
+                rows = [[int(item)] for item in order]
+            # The last one stays for a batch that reaches into the next epoch.
+            self._epochs = {
+                known: value for known, value in self._epochs.items() if known >= epoch - 1
+            }
+            self._epochs[epoch] = rows
+        return self._epochs[epoch]
+
+
+@dataclass(frozen=True)
+class HeldOutConversations:
+    """Validation batches: every conversation once, in a fixed order."""
+
+    data: Conversations
+    batch_size: int
+    sequence_length: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        bins = pack(self.data.lengths, self.sequence_length)
+        for first in range(0, len(bins), self.batch_size):
+            yield self.data.rows(bins[first : first + self.batch_size], self.sequence_length)
+
+
+@dataclass(frozen=True)
+class ConversationData:
+    """Both splits, and what the user should know about how they were made."""
+
+    train: ConversationBatches
+    validation: HeldOutConversations
+    notes: list[str]
+
+
+def load_conversations(
+    section: FinetuneSection, tokenizer: Tokenizer, sequence_length: int, *, seed: int
+) -> ConversationData:
+    """Read, split, encode and truncate the rows of `finetune.data`.
+
+    A row's split depends on its own text, so it stays there when rows are added.
+
+    Raises:
+        DataError: rows that cannot be used, none to train on, or none to validate with.
+    """
+    report = read_rows(section.data, on_error=section.on_error)
+    held_out: list[ChatRow] = []
+    rows = report.rows
+    if section.validation_data:
+        held_out = read_rows(section.validation_data, on_error=section.on_error).rows
+    else:
+        held_out = _held_out(rows, section.validation_fraction)
+        chosen = {row.messages for row in held_out}
+        rows = [row for row in rows if row.messages not in chosen]
+    if not rows or not held_out:
+        raise DataError(
+            f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
+            "validation; both are needed",
+            place="finetune.data",
+            remedy="Add rows, raise finetune.validation_fraction, or name validation_data.",
+        )
+    encoder = _Encoder(section, tokenizer, sequence_length)
+    train, validation = encoder.encode(rows), encoder.encode(held_out)
+    batches = ConversationBatches(
+        train,
+        batch_size=section.batch_size,
+        sequence_length=sequence_length,
+        packing=section.packing,
+        seed=seed,
+    )
+    return ConversationData(
+        batches,
+        HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length),
+        _notes(report.formats, len(train), len(validation), encoder, train, batches),
+    )
+
+
+def _notes(
+    formats: dict[str, int],
+    train: int,
+    validation: int,
+    encoder: _Encoder,
+    data: Conversations,
+    batches: ConversationBatches,
+) -> list[str]:
+    listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in formats.items())
+    room = batches.batches_per_epoch * batches.batch_size * batches.sequence_length
+    notes = [
+        f"Rows: {train:,} to train on, {validation:,} to validate with ({listed})",
+        f"Tokens: {len(data.ids):,} in an epoch, {data.targets.mean():.0%} of them to be learnt, "
+        f"{len(data.ids) / room:.0%} of the sequences filled",
+    ]
+    if encoder.truncated:
+        notes.append(
+            f"{encoder.truncated:,} conversations are longer than {encoder.length} tokens and "
+            "were cut at the front"
+        )
+    return notes
+
+
+def _held_out(rows: list[ChatRow], fraction: float) -> list[ChatRow]:
+    """Rows chosen by a hash of their text; at least one where there are two."""
+    if not fraction or len(rows) < 2:
+        return []
+    chances = [_chance(row) for row in rows]
+    chosen = [row for row, chance in zip(rows, chances, strict=True) if chance < fraction]
+    return chosen or [rows[chances.index(min(chances))]]
+
+
+def _chance(row: ChatRow) -> float:
+    text = "\0".join(f"{message.role}\0{message.content}" for message in row.messages)
+    digest = hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
+class _Encoder:
+    """Renders conversations and cuts those that are too long."""
+
+    def __init__(self, section: FinetuneSection, tokenizer: Tokenizer, length: int) -> None:
+        self._system = section.system_prompt
+        self._tokenizer = tokenizer
+        self.length = length
+        self.truncated = 0
+
+    def encode(self, rows: list[ChatRow]) -> Conversations:
+        """All rows, end to end."""
+        parts = [self._encoded(row) for row in rows]
+        lengths = [len(part.ids) for part in parts]
+        return Conversations(
+            ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
+            targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
+            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        )
+
+    def _encoded(self, row: ChatRow) -> Rendered:
+        messages = list(row.messages)
+        if self._system and messages[0].role != "system":
+            messages.insert(0, Message("system", self._system))
+        rendered = render(messages, self._tokenizer)
+        if not any(rendered.targets):
+            raise DataError(
+                "no message of the assistant is to be learnt (all have weight 0)", place=row.place
+            )
+        if len(rendered.ids) > self.length:
+            self.truncated += 1
+            rendered = self._cut(messages, row)
+        return rendered
+
+    def _cut(self, messages: list[Message], row: ChatRow) -> Rendered:
+        """Leave out the oldest turns, then the beginning of the last question.
+
+        The answer and its end-of-turn token stay whole: a model that learns from
+        answers without an end never stops.
+        """
+        head = [m for m in messages[:1] if m.role == "system"]
+        turns = messages[len(head) :]
+        while len(turns) > 2:
+            turns = turns[1:]
+            if turns[0].role != "user":
+                continue
+            rendered = render([*head, *turns], self._tokenizer)
+            if len(rendered.ids) <= self.length and any(rendered.targets):
+                return rendered
+        rendered = render([*head, *turns[-2:]], self._tokenizer)
+        excess = len(rendered.ids) - self.length
+        answer = sum(rendered.targets)
+        if excess > 0:
+            # [BOS] and the token of the user's turn stay in front.
+            removable = len(rendered.ids) - answer - 4
+            if excess > removable:
+                raise DataError(
+                    f"the answer alone has {answer:,} tokens, and a sequence only {self.length:,}",
+                    place=row.place,
+                    remedy="Shorten the answer, raise finetune.sequence_length (and "
+                    "model.context_length before pretraining), or leave the row out.",
+                )
+            prompt = render(turns[-2:-1], self._tokenizer, add_generation_prompt=True).ids
+            rest = render(turns[-2:], self._tokenizer)
+            drop = max(0, len(rest.ids) - self.length)
+            ids = [BOS, prompt[1], *rest.ids[2 + drop :]]
+            rendered = Rendered(ids, [False, False, *rest.targets[2 + drop :]])
+        return rendered

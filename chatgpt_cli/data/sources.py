@@ -1,0 +1,136 @@
+"""Finding and opening the user's files: plain or compressed, on a disk or at a URL."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import fsspec
+import fsspec.core
+
+from chatgpt_cli.config.paths import builtin
+from chatgpt_cli.errors import DataError
+
+TEXT_SUFFIXES = (".txt", ".md")
+ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+_SAMPLE = "sample:"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file to read, with its kind (".txt", ".jsonl", ...) looked up behind compression."""
+
+    url: str
+    kind: str
+    compression: str | None
+    size: int
+    # Changes when the file is written anew; empty where a file system cannot tell.
+    modified: str
+
+    @property
+    def name(self) -> str:
+        """How messages call it: relative to the current folder where that is shorter."""
+        path = Path(self.url)
+        if path.is_absolute() and path.is_relative_to(Path.cwd()):
+            return str(path.relative_to(Path.cwd()))
+        return self.url
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """The decompressed bytes.
+
+        Raises:
+            DataError: if it cannot be read, or its compressed data ends early.
+        """
+        try:
+            with fsspec.open(self.url, "rb", compression=self.compression) as stream:
+                yield stream
+        except EOFError as error:
+            raise DataError(
+                "the compressed data ends too early",
+                place=self.name,
+                remedy="Was the download cut short? Fetch the file again.",
+            ) from error
+        except DataError:
+            raise
+        except (OSError, ValueError, ImportError) as error:
+            raise DataError(f"the file cannot be read ({error})", place=self.name) from error
+        except Exception as error:
+            # Each decompressor has an error type of its own.
+            if type(error).__module__.split(".")[0] not in ("zlib", "lzma", "_lzma", "zstandard"):
+                raise
+            raise DataError(
+                f"the compressed data is damaged ({error})",
+                place=self.name,
+                remedy="Fetch the file again.",
+            ) from error
+
+
+def find_files(path: str, suffixes: tuple[str, ...] = TEXT_SUFFIXES + ROW_SUFFIXES) -> list[DataFile]:
+    """The files that a path, folder, glob or URL stands for, in the order of their names.
+
+    Raises:
+        DataError: if there is none; for a missing path the nearest name is told.
+    """
+    place = path
+    if path.startswith(_SAMPLE):
+        path = builtin("data").joinpath(path.removeprefix(_SAMPLE)).as_posix()
+    system, root = fsspec.core.url_to_fs(str(Path(path).expanduser()) if "://" not in path else path)
+    prefix = path.split("://")[0] + "://" if "://" in path else ""
+    if any(character in path for character in "*?["):
+        found = [name for name in system.glob(root) if not system.isdir(name)]
+    elif system.isdir(root):
+        found = system.find(root)
+    elif system.exists(root):
+        found = [root]
+    else:
+        raise DataError(
+            f"there is no file or folder of this name{_nearest(path)}",
+            place=place,
+            remedy="Paths are relative to the folder in which the command is run.",
+        )
+    is_single = found == [root]
+    files = []
+    for name in sorted(found):
+        kind, compression = _kind(name)
+        if kind in suffixes:
+            info = system.info(name)
+            stamp = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
+            files.append(
+                DataFile(prefix + name, kind, compression, int(info.get("size") or 0), str(stamp))
+            )
+        elif is_single:
+            raise DataError(
+                f"files of this kind ({kind or 'no suffix'}) are not read",
+                place=place,
+                remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
+            )
+    if not files:
+        raise DataError(
+            f"no file of a known kind was found ({len(found)} others)",
+            place=place,
+            remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
+        )
+    return files
+
+
+def _kind(name: str) -> tuple[str, str | None]:
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None
+    if compression:
+        suffixes.pop()
+    return (suffixes[-1] if suffixes else ""), compression
+
+
+def _nearest(path: str) -> str:
+    """ ", did you mean …" if a neighbour has nearly this name."""
+    folder = Path(path).parent
+    if "://" in path or not folder.is_dir():
+        return ""
+    near = difflib.get_close_matches(Path(path).name, [p.name for p in folder.iterdir()], n=1)
+    return f"; did you mean {folder / near[0]}?" if near else ""

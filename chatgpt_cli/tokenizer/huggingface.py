@@ -1,0 +1,125 @@
+"""The tokenizer as Hugging Face's libraries read it: the same ids from other code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sentencepiece
+
+from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, PAD, SEP, SPECIAL_TOKENS, UNK
+
+# Kept here, away from `chat`, which needs the tokenizer; a test holds this template and
+# `chat.render` together token for token.
+CHAT_TEMPLATE = (
+    "{{- bos_token }}"
+    "{%- for message in messages %}"
+    "{{- '<|' + message['role'] + '|>' }}{{- message['content'] | trim }}{{- '<|end|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}"
+)
+
+_NAMES = {
+    "pad_token": PAD,
+    "unk_token": UNK,
+    "bos_token": BOS,
+    "eos_token": EOS,
+    "cls_token": CLS,
+    "sep_token": SEP,
+    "mask_token": MASK,
+}
+
+
+def tokenizer_files(model: bytes) -> dict[str, dict[str, Any]]:
+    """File name → content of what `transformers` reads beside tokenizer.model."""
+    names = {name: SPECIAL_TOKENS[index] for name, index in _NAMES.items()}
+    return {
+        "tokenizer.json": _tokenizer_json(sentencepiece.SentencePieceProcessor(model_proto=model)),
+        "special_tokens_map.json": names,
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "chat_template": CHAT_TEMPLATE,
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "additional_special_tokens": list(SPECIAL_TOKENS[MASK + 1 :]),
+            **names,
+        },
+    }
+
+
+def _tokenizer_json(processor: Any) -> dict[str, Any]:
+    """tokenizer.json: SentencePiece's pieces in the `tokenizers` library's terms."""
+    count = processor.vocab_size()
+    pieces = [processor.id_to_piece(i) for i in range(count)]
+    scores = [processor.get_score(i) for i in range(count)]
+    # BPE's scores are minus the order of merging: whole numbers, falling one by one.
+    learned = [
+        i
+        for i in range(len(SPECIAL_TOKENS), count)
+        if not processor.is_byte(i) and not processor.is_control(i)
+    ]
+    merged = [scores[i] for i in learned]
+    is_bpe = len(merged) > 1 and all(a - b == 1 for a, b in zip(merged, merged[1:], strict=False))
+    has_bytes = any(processor.is_byte(i) for i in range(count))
+    if is_bpe:
+        algorithm = _bpe(pieces, has_bytes)
+    else:
+        algorithm = {
+            "type": "Unigram",
+            "unk_id": UNK,
+            "vocab": [[piece, score] for piece, score in zip(pieces, scores, strict=True)],
+            "byte_fallback": has_bytes,
+        }
+    space = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": index,
+                "content": token,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for index, token in enumerate(SPECIAL_TOKENS)
+        ],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [space, {"type": "ByteFallback"}, {"type": "Fuse"}],
+        },
+        "model": algorithm,
+    }
+
+
+def _bpe(pieces: list[str], has_bytes: bool) -> dict[str, Any]:
+    """Merges rebuilt from the pieces: each piece from every pair that makes it, in order.
+
+    SentencePiece joins the neighbours whose joint piece was learnt first, however it
+    is divided; so all divisions of a piece get its rank.
+    """
+    ids = {piece: index for index, piece in enumerate(pieces)}
+    merges = []
+    for piece in pieces[len(SPECIAL_TOKENS) :]:
+        if len(piece) < 2 or (piece.startswith("<0x") and piece.endswith(">")):
+            continue
+        pairs = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        known = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
+        merges += sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": SPECIAL_TOKENS[UNK],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": True,
+        "byte_fallback": has_bytes,
+        "ignore_merges": False,
+        "vocab": ids,
+        "merges": [list(pair) for pair in merges],
+    }
