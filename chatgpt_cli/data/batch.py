@@ -42,7 +42,7 @@ class Batch:
     def split(self, size: int) -> Iterator[Batch]:
         """Micro-batches of at most `size` sequences, in order."""
         parts = (self.input_ids, self.labels, self.segment_ids, self.position_ids)
-        for pieces in zip(*(part.split(size) for part in parts), strict=True):
+        for pieces in zip(*(torch.split(part, size) for part in parts), strict=True):
             yield Batch(*pieces)
 
 
@@ -54,8 +54,13 @@ class BatchSource(Protocol):
     a batch at an epoch's end is filled up from the next epoch.
     """
 
-    batch_size: int
-    sequence_length: int
+    @property
+    def batch_size(self) -> int:
+        """Sequences in a batch."""
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens in a sequence."""
 
     @property
     def batches_per_epoch(self) -> float:

@@ -46,8 +46,7 @@ def read_documents(
 
 def _clean(text: str, place: str, section: DataSection, *, cut: bool) -> Document:
     if section.normalization != "none":
-        form = "NFC" if section.normalization == "nfc" else "NFKC"
-        text = unicodedata.normalize(form, text)
+        text = unicodedata.normalize("NFC" if section.normalization == "nfc" else "NFKC", text)
     return Document(text.replace("\0", ""), place, cut)
 
 

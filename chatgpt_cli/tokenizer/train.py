@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import sentencepiece
 
@@ -44,7 +45,7 @@ def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> Tokenize
     return Tokenizer(model.getvalue())
 
 
-def _options(section: TokenizerSection) -> dict[str, object]:
+def _options(section: TokenizerSection) -> dict[str, Any]:
     char = section.type == "char"
     return {
         "model_type": section.type,

@@ -110,7 +110,7 @@ def _bfloat16_is_fast(device: torch.device) -> bool:
     Processor flags do not tell: some emulate bfloat16 slower than they do float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
         matrix = torch.ones(512, 512, dtype=dtype, device=device)

@@ -118,9 +118,9 @@ class Trainer:
         self._log = MetricsLog(
             self.stage.metrics, resume_step=None if saved is None else self.progress.step
         )
-        size = self.section.micro_batch_size
-        if size == "auto":
-            size = max(1, _AUTO_MICRO_TOKENS // self.train.sequence_length)
+        chosen = self.section.micro_batch_size
+        automatic = max(1, _AUTO_MICRO_TOKENS // self.train.sequence_length)
+        size = automatic if chosen == "auto" else chosen
         self._micro_batch_size = min(size, self.train.batch_size)
         self._forward_compiled()
 

@@ -20,7 +20,7 @@ class Optimizers:
     """
 
     def __init__(self, model: nn.Module, section: TrainingSection) -> None:
-        self._names = {parameter: name for name, parameter in model.named_parameters()}
+        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self._section = section
         matrices, tables, vectors = [], [], []
         for name, parameter in model.named_parameters():

@@ -95,12 +95,11 @@ def _data(
     held_out = held_out_windows(paths, length, max_tokens=section.eval_tokens)
     if section.objective == "causal":
         return train, held_out
-    masked = {
-        "vocab_size": tokenizer.vocab_size,
-        "probability": section.mask_probability,
-        "seed": config.seed,
-    }
-    return MaskedWindows(train, **masked), MaskedHeldOut(held_out, **masked)
+    vocab, share = tokenizer.vocab_size, section.mask_probability
+    return (
+        MaskedWindows(train, vocab, share, config.seed),
+        MaskedHeldOut(held_out, vocab, share, config.seed),
+    )
 
 
 def held_out_windows(

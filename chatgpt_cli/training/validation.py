@@ -68,7 +68,7 @@ def evaluate_loss(
         targets += chosen.numel()
         size += int(lengths[chosen].sum())
         hidden = hidden.flatten(0, 1)[positions.to(hardware.device)]
-        for part, label in zip(hidden.split(2048), chosen.split(2048), strict=True):
+        for part, label in zip(torch.split(hidden, 2048), torch.split(chosen, 2048), strict=True):
             with hardware.autocast():
                 logits = model.logits(part).float()  # (positions, vocab)
             label = label.to(hardware.device)

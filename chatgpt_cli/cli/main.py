@@ -1,0 +1,126 @@
+"""The `chatgpt` command: its subcommands, loaded when they are called, and its errors."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+# What `chatgpt --help` shows. A command's module is imported only when it is called.
+COMMANDS = {
+    "init": "Write a commented configuration for a new project.",
+    "config": "Show the resolved configuration, or its JSON Schema.",
+    "preprocess": "Raw text to tokenizer, token shards and a data report.",
+    "pretrain": "Token shards to a base model.",
+    "finetune": "Base model and supervised rows to an assistant.",
+    "evaluate": "Measure a model on held-out data.",
+    "generate": "Continue a text, answer a question, fill in a [MASK].",
+    "chat": "Talk to the model.",
+}
+
+_USAGE = """\
+Usage: chatgpt COMMAND [OPTIONS]
+
+Train your own ChatGPT-style model, from raw text to a chat you can talk to.
+
+Commands:
+{commands}
+
+One YAML file describes a project; every command takes --config FILE (left out:
+chatgpt.yaml in this folder, else the built-in quickstart) and --set KEY=VALUE.
+
+  chatgpt COMMAND --help   the command's options
+  chatgpt --version        the version
+  --debug                  show the traceback of an error"""
+
+
+def run() -> None:
+    """Entry point of the console script; ends the process with the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command line and return its exit code."""
+    debug = "--debug" in arguments or os.environ.get("CHATGPT_DEBUG") == "1"
+    arguments = [one for one in arguments if one != "--debug"]
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        width = max(map(len, COMMANDS))
+        listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+        print(_USAGE.format(commands=listed))
+        return 0 if arguments else 2
+    if arguments[0] in ("--version", "-V"):
+        from chatgpt_cli import __version__
+
+        print(f"chatgpt {__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(COMMANDS)}."
+        print(f"chatgpt: {arguments[0]} is not a command. {hint}", file=sys.stderr)
+        return 2
+    try:
+        return _call(arguments[0], arguments[1:])
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has gone, as with `| head`; nothing more can be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _report(error, as_json="--json" in arguments)
+
+
+def _call(name: str, arguments: list[str]) -> int:
+    """Run one command through Typer, which parses its options."""
+    import typer
+    from typer.main import get_command
+
+    module = importlib.import_module(f"chatgpt_cli.cli.{name}")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(help=getattr(module, name).__doc__)(getattr(module, name))
+    result: Any = get_command(app).main(
+        args=arguments, prog_name=f"chatgpt {name}", standalone_mode=False
+    )
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception, *, as_json: bool) -> int:
+    """Say what went wrong, without a traceback; the exit code."""
+    import click
+
+    from chatgpt_cli.errors import ChatGPTError
+
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.exceptions.Abort):
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "chatgpt"
+        fact, place, remedy, code = error.format_message(), None, f"See {command} --help.", 2
+    elif isinstance(error, ChatGPTError):
+        fact, place, remedy, code = error.fact, error.place, error.remedy or "", error.exit_code
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        fact, place, code = "the memory is not enough", None, 1
+        remedy = "Set a smaller micro_batch_size, sequence_length or model.preset."
+    else:
+        fact, place, code = f"this is a bug: {type(error).__name__}: {error}", None, 1
+        remedy = "Run the command again with --debug for the traceback, and report it."
+    if as_json:
+        print(json.dumps({"error": {"fact": fact, "place": place, "remedy": remedy}}))
+    else:
+        where = f"{place}: " if place else ""
+        print(f"Error: {where}{fact}", file=sys.stderr)
+        if remedy:
+            print(remedy, file=sys.stderr)
+    return code

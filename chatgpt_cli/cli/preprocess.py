@@ -1,0 +1,84 @@
+"""`chatgpt preprocess`: raw text to tokenizer, token shards and a data report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from chatgpt_cli.cli.output import Output
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+
+
+def preprocess(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Do it again in any case.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Read the texts of data.sources, train the tokenizer, and write token shards."""
+    project = open_project(config, set_ or [], json_output=json_output)
+    from chatgpt_cli.config.loader import dump_config
+    from chatgpt_cli.data.preprocess import preprocess as run
+    from chatgpt_cli.files import write_text
+    from chatgpt_cli.lock import run_lock
+
+    output, paths = project.output, project.paths
+    with run_lock(paths.root, "preprocess"):
+        result = run(project.config, paths, force=force, tell=output.line)
+        write_text(paths.config, dump_config(project.config))
+    if json_output:
+        output.json({**result.manifest, "fresh": result.fresh})
+    if result.fresh:
+        _show(output, result.manifest)
+        output.success(f"Tokenizer and token shards are in {paths.root}")
+    else:
+        output.success("Nothing changed since the last time; there is nothing to do.")
+    output.next_step(f"Next: chatgpt pretrain{config_option(project)}")
+
+
+def _show(output: Output, manifest: dict[str, Any]) -> None:
+    report = manifest["report"]
+    output.table(
+        "Text",
+        ["split", "documents", "bytes", "tokens", "bytes per token"],
+        [
+            [
+                name,
+                f"{split['documents']:,}",
+                f"{split['bytes']:,}",
+                f"{split['tokens']:,}",
+                f"{split['bytes'] / max(split['tokens'], 1):.2f}",
+            ]
+            for name, split in manifest["splits"].items()
+        ],
+    )
+    output.table(
+        f"Languages (vocabulary of {report['vocab_size']:,})",
+        ["language", "documents", "bytes per token", "unknown", "byte fallback"],
+        [
+            [
+                name,
+                f"{row['documents']:,}",
+                f"{row['bytes_per_token']:.2f}",
+                f"{row['unknown_share']:.3%}",
+                f"{row['byte_fallback_share']:.3%}",
+            ]
+            for name, row in report["languages"].items()
+        ],
+    )
+    output.table(
+        "Length of documents in tokens",
+        ["at most", "documents"],
+        [[f"{int(most):,}", f"{count:,}"] for most, count in report["lengths"].items()],
+    )
+    left_out = [
+        f"{report[name]:,} {name}" for name in ("duplicates", "too short") if report.get(name)
+    ]
+    left_out += [f"{count:,} {kind}" for kind, count in report["problems"].items()]
+    if left_out:
+        output.line("Left out: " + ", ".join(left_out))
+    for line in report["skipped"]:
+        output.warn(line)
+    if report.get("cut"):
+        output.line(f"{report['cut']:,} documents are pieces of longer ones (data.max_chars)")

@@ -1,0 +1,32 @@
+"""`chatgpt pretrain`."""
+
+from __future__ import annotations
+
+import typer
+
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.cli.training_view import RestartOption, ResumeOption, train
+
+
+def pretrain(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: ResumeOption = False,
+    restart: RestartOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Train a base model on the preprocessed text."""
+    project = open_project(config, set_ or [], json_output=json_output)
+    from chatgpt_cli.training.pretrain import pretrain as run
+
+    code = train(
+        project,
+        command="pretrain",
+        stage=project.paths.pretrain,
+        resume=resume,
+        restart=restart,
+        json_output=json_output,
+        work=lambda mode, observe: run(project.config, project.paths, mode=mode, observe=observe),
+        following="finetune",
+    )
+    raise typer.Exit(code)

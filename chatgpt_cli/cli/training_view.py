@@ -1,0 +1,149 @@
+"""Training as the user sees it, for every command that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chatgpt_cli.cli.output import Output, ProgressDisplay
+from chatgpt_cli.cli.project import Project, config_option
+from chatgpt_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from chatgpt_cli.config.paths import StagePaths
+    from chatgpt_cli.training.events import Event, Observer
+    from chatgpt_cli.training.loop import Result
+    from chatgpt_cli.training.start import Finished, Mode
+
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from the newest checkpoint of this run.")
+]
+RestartOption = Annotated[
+    bool, typer.Option("--restart", help="Remove this stage's earlier run and begin again.")
+]
+
+
+class _View:
+    """Shows events: a bar with the loss, and a line for each evaluation and sample."""
+
+    def __init__(self, output: Output, display: ProgressDisplay) -> None:
+        self._output = output
+        self._display = display
+
+    def __call__(self, event: Event) -> None:
+        from chatgpt_cli.training.events import Evaluated, Note, Sampled
+
+        if isinstance(event, Note):
+            (self._output.warn if event.kind == "warning" else self._output.line)(event.text)
+        elif isinstance(event, Evaluated):
+            bits = "" if event.bits_per_byte is None else f" · {event.bits_per_byte:.3f} bits/byte"
+            best = " (best so far)" if event.best else ""
+            self._output.line(
+                f"step {event.step:>6,}  validation loss {event.loss:.4f}{bits}{best}"
+            )
+        elif isinstance(event, Sampled):
+            text = event.text.strip().replace("\n", " ⏎ ")
+            self._output.line(f"             {event.prompt} ▸ {text}")
+        else:
+            self._display.update(
+                event.progress,
+                f"step {event.step:,} · loss {event.loss:.3f} · "
+                f"{event.tokens_per_second:,.0f} tokens/s · {_duration(event.seconds_left)} left",
+            )
+
+
+def _duration(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def train(
+    project: Project,
+    *,
+    command: str,
+    stage: StagePaths,
+    resume: bool,
+    restart: bool,
+    json_output: bool,
+    work: Callable[[Mode, Observer], Result | Finished],
+    following: str,
+) -> int:
+    """Run a training stage with everything around it; the exit code.
+
+    Args:
+        project: the loaded configuration.
+        command: "pretrain" or "finetune".
+        stage: where its files lie.
+        resume: go on from the newest checkpoint.
+        restart: remove an earlier run.
+        json_output: a JSON object at the end.
+        work: trains, given the mode and whom to tell.
+        following: the command to run next.
+
+    Raises:
+        ConfigError: for --resume together with --restart.
+    """
+    if resume and restart:
+        raise ConfigError("--resume and --restart exclude each other")
+    from chatgpt_cli.evaluation.training_report import write_training_report
+    from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.training.loop import Result
+
+    output = project.output
+    mode: Mode = "resume" if resume else "restart" if restart else "new"
+    with run_lock(project.paths.root, command):
+        with output.progress(command, 1.0) as display:
+            result = work(mode, _View(output, display))
+        if isinstance(result, Result):
+            write_training_report(stage, title=str(project.paths.root), facts=_facts(project))
+    progress = result.progress
+    if json_output:
+        output.json(
+            {
+                "stage": command,
+                "reason": result.reason if isinstance(result, Result) else "already finished",
+                "step": progress.step,
+                "tokens": progress.tokens,
+                "seconds": round(progress.elapsed, 1),
+                "best_step": progress.best_step,
+                "best_loss": progress.best_loss,
+                "checkpoint": str(stage.pointed(stage.best) or stage.pointed(stage.latest)),
+            }
+        )
+    if not isinstance(result, Result):
+        output.success(f"Already trained to the end with these settings (step {progress.step:,}).")
+    elif result.reason == "interrupted":
+        output.warn(f"Stopped at step {progress.step:,}; everything is saved.")
+        output.next_step(f"Continue: chatgpt {command}{config_option(project)} --resume")
+        return 128 + (result.signal or 2)
+    else:
+        why = " by early stopping" if result.reason == "early stopping" else ""
+        loss = "" if progress.best_loss is None else f", best validation loss {progress.best_loss:.4f}"
+        output.success(
+            f"Trained {progress.step:,} steps, {progress.tokens:,} tokens, in "
+            f"{_duration(progress.elapsed)}{why}{loss} at step {progress.best_step or 0:,}"
+        )
+        output.line(f"Curves and a verdict: {stage.report}")
+    output.next_step(
+        f"Model: {stage.pointed(stage.best) or stage.pointed(stage.latest)}. "
+        f"Next: chatgpt {following}{config_option(project)}"
+    )
+    return 0
+
+
+def _facts(project: Project) -> dict[str, str]:
+    """What the report's table says of the run."""
+    config = project.config
+    shape = config.model.build(vocab_size=config.tokenizer.vocab_size)
+    return {
+        "configuration": project.source,
+        "model": f"{config.model.preset}, {shape.num_parameters():,} parameters",
+        "shape": f"{shape.num_layers} layers, {shape.hidden_size} wide, {shape.num_heads} heads, "
+        f"context {shape.context_length}",
+        "seed": str(config.seed),
+    }

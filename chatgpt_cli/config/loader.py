@@ -1,0 +1,265 @@
+"""From a YAML file and overrides to a validated configuration, every fault with its line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from chatgpt_cli.config.paths import builtin
+from chatgpt_cli.config.schema import Config
+from chatgpt_cli.config.yaml_source import Path_, YamlSource, parse_value, read_yaml
+from chatgpt_cli.errors import ConfigError
+
+DEFAULT_FILE = Path("chatgpt.yaml")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration, and in a few words where it came from."""
+
+    config: Config
+    source: str
+
+
+def load_config(path: Path | None, overrides: list[str]) -> LoadedConfig:
+    """Read, override and validate.
+
+    Args:
+        path: a file, the name of a built-in configuration, or None for ./chatgpt.yaml
+            and, where there is none, the built-in quickstart.
+        overrides: "a.b=value" texts; the values are YAML.
+
+    Raises:
+        ConfigError: listing every fault with its line.
+    """
+    file, source = _choose(path)
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read ({error.strerror})", place=str(file)) from error
+    content = read_yaml(source if source != "built-in quickstart" else file.name, data)
+    values = _without_nulls(content.values)
+    cited: dict[Path_, str] = {}
+    for override in overrides:
+        where = _override(values, override)
+        cited[where] = f"--set {override}"
+    try:
+        return LoadedConfig(Config.model_validate(values), source)
+    except ValidationError as error:
+        raise _explained(error, content, cited) from error
+
+
+def dump_config(config: Config) -> str:
+    """YAML that `load_config` reads back to the same configuration."""
+    return yaml.safe_dump(
+        config.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=100
+    )
+
+
+def _choose(path: Path | None) -> tuple[Path, str]:
+    configs = builtin("configs")
+    if path is None:
+        if DEFAULT_FILE.is_file():
+            return DEFAULT_FILE, str(DEFAULT_FILE)
+        return configs / "quickstart.yaml", "built-in quickstart"
+    if path.is_file():
+        return path, str(path)
+    named = configs / f"{path.name}.yaml"
+    if len(path.parts) == 1 and named.is_file():
+        return named, f"built-in {path.name}"
+    folder = path.parent if path.parent.is_dir() else Path()
+    here = sorted(str(p) for p in [*folder.glob("*.yaml"), *folder.glob("*.yml")])
+    near = difflib.get_close_matches(str(path), here, n=1)
+    builtins = ", ".join(sorted(p.stem for p in configs.glob("*.yaml")))
+    raise ConfigError(
+        "there is no such configuration" + (f"; did you mean {near[0]}?" if near else ""),
+        place=str(path),
+        remedy=f"`chatgpt init` writes one. Built in are: {builtins}.",
+    )
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with nothing under it is a section of defaults."""
+    return {key: {} if value is None and _is_section(key) else value for key, value in values.items()}
+
+
+def _is_section(key: str) -> bool:
+    field = Config.model_fields.get(key)
+    return field is not None and isinstance(field.annotation, type) and issubclass(
+        field.annotation, BaseModel
+    )
+
+
+def _override(values: dict[str, Any], text: str) -> Path_:
+    """Put one `a.b=value` into the values; the path it names."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(
+            "an override must be KEY=VALUE, such as pretrain.learning_rate=3e-4",
+            place=f"--set {text}",
+        )
+    try:
+        parsed = parse_value(value)
+    except ValueError as error:
+        raise ConfigError(str(error), place=f"--set {text}") from error
+    target: Any = values
+    path: Path_ = ()
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        step: str | int = part
+        if isinstance(target, list):
+            if not part.isdigit() or int(part) >= len(target):
+                raise ConfigError(
+                    f"{'.'.join(map(str, path))} is a list of {len(target)}; {part!r} is not in it",
+                    place=f"--set {text}",
+                )
+            step = int(part)
+        elif not isinstance(target, dict):
+            raise ConfigError(
+                f"{'.'.join(map(str, path))} is a value, it has no {part!r}", place=f"--set {text}"
+            )
+        path = (*path, step)
+        if last:
+            target[step] = parsed
+        elif isinstance(target, dict):
+            target = target.setdefault(part, {})
+        else:
+            target = target[step]
+    return path
+
+
+# --------------------------------------------------------------- pydantic's errors
+
+
+def _explained(
+    error: ValidationError, content: YamlSource, cited: dict[Path_, str]
+) -> ConfigError:
+    problems = []
+    for path, sentence in _sentences(error):
+        place = next(
+            (text for where, text in cited.items() if path[: len(where)] == where), None
+        ) or _line_of(path, sentence, content)
+        problems.append(f"{place}: {sentence}")
+    more = len(problems) - _SHOWN
+    listed = "\n  ".join(problems[:_SHOWN]) + (f"\n  … and {more} more" if more > 0 else "")
+    if len(problems) == 1:
+        place, _, fact = problems[0].partition(": ")
+        return ConfigError(fact, place=place, remedy="`chatgpt config --schema` lists all settings.")
+    return ConfigError(
+        f"{len(problems)} settings are wrong:\n  {listed}",
+        remedy="`chatgpt config --schema` lists all settings.",
+    )
+
+
+def _line_of(path: Path_, sentence: str, content: YamlSource) -> str:
+    """The line of a fault; for one between settings, of the first setting it names."""
+    if path in content.lines and path:
+        return content.place(path)
+    for name in re.findall(r"[a-z_]+(?:\.[a-z_]+)*", sentence):
+        inside = (*path, *name.split("."))
+        if inside in content.lines:
+            return content.place(inside)
+        leaves = [known for known in content.lines if known and known[-1] == name and "_" in name]
+        if leaves:
+            return content.place(leaves[0])
+    return content.place(path)
+
+
+def _sentences(error: ValidationError) -> list[tuple[Path_, str]]:
+    """For every faulty key its path and what is wrong; alternatives of a type are joined."""
+    found: dict[Path_, str] = {}
+    expected: dict[Path_, list[str]] = {}
+    for one in error.errors():
+        path = _real_path(one["loc"])
+        name = ".".join(str(part) for part in path)
+        kind = one["type"]
+        if kind == "extra_forbidden":
+            found[path] = _unknown(path)
+        elif kind == "missing":
+            found[path] = f"{name} is missing"
+        elif kind == "value_error":
+            found[path] = (f"{name}: " if name else "") + str(one["ctx"]["error"])
+        else:
+            expected.setdefault(path, []).append(_expected(dict(one)))
+            choices = " or ".join(dict.fromkeys(expected[path]))
+            found[path] = f"{name} must be {choices}, it is {one['input']!r}"
+    return list(found.items())
+
+
+def _expected(error: dict[str, Any]) -> str:
+    """What a value should have been."""
+    context = error.get("ctx", {})
+    choices = str(context.get("expected", "")).replace("'", "")
+    return {
+        "literal_error": f"one of {choices}" if " " in choices else choices,
+        "int_parsing": "a whole number",
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_parsing": "a number",
+        "float_type": "a number",
+        "bool_parsing": "true or false",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "list_type": "a list",
+        "model_type": "a section with keys of its own",
+        "greater_than": f"a number above {context.get('gt')}",
+        "greater_than_equal": f"a number of at least {context.get('ge')}",
+        "less_than": f"a number below {context.get('lt')}",
+        "less_than_equal": f"a number of at most {context.get('le')}",
+        "too_short": f"at least {context.get('min_length')} entries",
+    }.get(error["type"], str(error["msg"]))
+
+
+def _real_path(location: tuple[str | int, ...]) -> Path_:
+    """pydantic's location without the names of the alternatives of a union."""
+    model: Any = Config
+    path: Path_ = ()
+    for part in location:
+        fields = getattr(model, "model_fields", None)
+        if isinstance(part, int):
+            path = (*path, part)
+        elif fields is not None and part in fields:
+            path, model = (*path, part), _section_of(fields[part].annotation)
+        elif fields is not None:
+            path, model = (*path, part), None
+    return path
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section a field holds, itself or in a list."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in get_args(annotation):
+        if (found := _section_of(inner)) is not None:
+            return found
+    return None
+
+
+def _unknown(path: Path_) -> str:
+    """An unknown key, with the nearest known one, or the section where it belongs."""
+    model: Any = Config
+    for part in path[:-1]:
+        if isinstance(part, str) and model is not None:
+            model = _section_of(model.model_fields[part].annotation)
+    key, name = str(path[-1]), ".".join(str(part) for part in path)
+    near = difflib.get_close_matches(key, list(model.model_fields), n=1) if model else []
+    if near:
+        return f"{name} is not a setting. Did you mean {near[0]}?"
+    owners = [
+        section
+        for section, field in Config.model_fields.items()
+        if (inside := _section_of(field.annotation)) is not None and key in inside.model_fields
+    ]
+    if owners:
+        return f"{name} is not a setting here. It belongs under {' or '.join(owners)}"
+    known = ", ".join(model.model_fields) if model else ""
+    return f"{name} is not a setting. Known here are {known}"

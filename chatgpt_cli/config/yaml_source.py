@@ -1,0 +1,156 @@
+"""YAML read safely, with the line of every value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from chatgpt_cli.errors import ConfigError
+
+Path_ = tuple[str | int, ...]
+_DEEPEST = 50
+# With aliases a small file can stand for a huge one.
+_MOST_VALUES = 100_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and with YAML 1.2's floats: 1e-3 is a number."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
+    for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
+    list("-+0123456789."),
+)
+# After int, so that 12 stays a whole number.
+for _pairs in _Loader.yaml_implicit_resolvers.values():
+    _pairs.sort(key=lambda pair: pair[0] == "tag:yaml.org,2002:float")
+
+
+@dataclass(frozen=True)
+class YamlSource:
+    """The values of a file and the line of each key path, counted from 1."""
+
+    name: str
+    values: Mapping[str, Any]
+    lines: Mapping[Path_, int]
+
+    def place(self, path: Path_) -> str:
+        """ "file:line" of a value, or of the nearest thing around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return f"{self.name}:{self.lines[path]}" if path in self.lines else self.name
+
+
+def parse_value(text: str) -> Any:
+    """One YAML value, as written after `--set key=`.
+
+    Raises:
+        ValueError: if it is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError("the value is not YAML") from error
+
+
+def read_yaml(name: str, data: bytes) -> YamlSource:
+    """Parse a configuration file.
+
+    Raises:
+        ConfigError: with the line, if it is not UTF-8, not YAML, or not key: value pairs.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            "the file is not UTF-8", place=f"{name}:{line}", remedy="Save it as UTF-8."
+        ) from error
+    loader = None
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise _not_yaml(name, text, error) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+    lines: dict[Path_, int] = {}
+    values = _Builder(name, lines).build(node, ()) if node is not None else {}
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            "the file must hold `key: value` lines",
+            place=f"{name}:1",
+            remedy="`chatgpt init` writes an example.",
+        )
+    return YamlSource(name, values, lines)
+
+
+def _not_yaml(name: str, text: str, error: Exception) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else 1
+    shown = text.splitlines()[line - 1] if mark and line <= len(text.splitlines()) else ""
+    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    remedy = "Check the indentation, colons and quotes there."
+    if shown[: len(shown) - len(shown.lstrip())].count("\t") or "'\\t'" in what:
+        what, remedy = "a tab is used for indentation", "Indent with spaces."
+    return ConfigError(f"this is not YAML: {what}", place=f"{name}:{line}", remedy=remedy)
+
+
+class _Builder:
+    """Python values from YAML nodes, noting lines and refusing what repeats or explodes."""
+
+    def __init__(self, name: str, lines: dict[Path_, int]) -> None:
+        self._name = name
+        self._lines = lines
+        self._count = 0
+        self._scalars = _Loader("")
+
+    def build(self, node: yaml.Node, path: Path_) -> Any:
+        line = node.start_mark.line + 1
+        self._lines.setdefault(path, line)
+        self._count += 1
+        if len(path) > _DEEPEST or self._count > _MOST_VALUES:
+            raise ConfigError(
+                "the file is nested too deeply or too large", place=f"{self._name}:{line}"
+            )
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        try:
+            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            raise ConfigError(
+                f"{node.value!r} cannot be read as a value", place=f"{self._name}:{line}"
+            ) from error
+
+    def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        seen: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError("a key must be a word", place=f"{self._name}:{line}")
+            key = str(key_node.value)
+            if key in seen:
+                raise ConfigError(
+                    f"{key} stands here twice (first in line {seen[key]})",
+                    place=f"{self._name}:{line}",
+                    remedy="Keep one of the two.",
+                )
+            seen[key] = line
+            self._lines[(*path, key)] = line
+            result[key] = self.build(value_node, (*path, key))
+        return result
