@@ -1,0 +1,113 @@
+"""Short stories of several events, and questions about one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sample_world.events import Event, World
+from sample_world.lexicon import COLOURS, Pair
+from sample_world.sentences import capital
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A story, a question about it, and the answer, in one language."""
+
+    story: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class _Told:
+    """An event of a story; `count` above 1 makes it several things."""
+
+    event: Event
+    count: int
+
+    @property
+    def what(self) -> Pair:
+        e = self.event
+        if self.count == 1:
+            return Pair(e.item.en, e.item.zh)
+        quality = f"{e.item.quality.en} " if e.item.quality else ""
+        return Pair(f"{self.count} {quality}{e.item.thing.plural}", f"{self.count}{e.item.zh[1:]}")
+
+
+def _events(w: World) -> list[_Told]:
+    """Three to five events of different people, things, places and times."""
+    wanted, told = w.random.randint(3, 5), list[_Told]()
+    while len(told) < wanted:
+        e = w.event(*(one.event.person for one in told))
+        others = [one.event for one in told]
+        if any(e.item.thing == o.item.thing or e.place == o.place or e.time == o.time for o in others):
+            continue
+        several = w.chance(0.25) and e.item.thing.measure not in ("首", "篇")
+        told.append(_Told(e, w.random.randint(2, 12) if several else 1))
+    return told
+
+
+def _tell(w: World, one: _Told) -> Pair:
+    """An event as a sentence; the same order of words in both languages."""
+    e, what = one.event, one.what
+    core = f"{e.person.en} {e.verb.past} {what.en} {e.place.en}"
+    if w.chance(0.5):
+        return Pair(
+            f"{capital(e.time.en)}, {core}.",
+            f"{e.time.zh}，{e.person.zh}在{e.place.zh}{e.verb.zh_past}{what.zh}。",
+        )
+    return Pair(
+        f"{core} {e.time.en}.",
+        f"{e.person.zh}{e.time.zh}在{e.place.zh}{e.verb.zh_past}{what.zh}。",
+    )
+
+
+def _bare(one: _Told) -> Pair:
+    """The thing without its number or quality, for questions."""
+    e = one.event
+    if one.count > 1:
+        return Pair(f"the {e.item.thing.plural}", f"那些{e.item.thing.zh}")
+    return Pair(f"the {e.item.thing.en}", f"那{e.item.thing.measure}{e.item.thing.zh}")
+
+
+def asked(w: World) -> tuple[Asked, Asked]:
+    """The same story, question and answer in English and in Chinese."""
+    told = _events(w)
+    sentences = [_tell(w, one) for one in told]
+    one = w.random.choice(told)
+    e, bare = one.event, _bare(one)
+    zh_verb = e.verb.zh_past.removesuffix("了")
+    kinds = ["where", "who", "what", "when"]
+    if one.count > 1:
+        kinds += ["how many"] * 3
+    elif e.item.quality in COLOURS:
+        kinds += ["colour"] * 2
+    kind = w.random.choice(kinds)
+    if kind == "where":
+        en, zh = f"Where did {e.person.en} {e.verb.base} {bare.en}?", f"{e.person.zh}在哪里{zh_verb}{bare.zh}？"
+        answer = Pair(e.place.en, f"在{e.place.zh}")
+    elif kind == "who":
+        en, zh = f"Who {e.verb.past} {bare.en}?", f"谁{e.verb.zh_past}{bare.zh}？"
+        answer = Pair(e.person.en, e.person.zh)
+    elif kind == "what":
+        en = f"What did {e.person.en} {e.verb.base} {e.place.en}?"
+        zh = f"{e.person.zh}在{e.place.zh}{e.verb.zh_past}什么？"
+        answer = one.what
+    elif kind == "when":
+        en, zh = f"When did {e.person.en} {e.verb.base} {bare.en}?", f"{e.person.zh}什么时候{zh_verb}{bare.zh}？"
+        answer = e.time
+    elif kind == "how many":
+        en = f"How many {e.item.thing.plural} did {e.person.en} {e.verb.base}?"
+        zh = f"{e.person.zh}{e.verb.zh_past}几{e.item.thing.measure}{e.item.thing.zh}？"
+        answer = Pair(str(one.count), str(one.count))
+    else:
+        assert e.item.quality is not None
+        en = f"What colour was the {e.item.thing.en}?"
+        zh = f"那{e.item.thing.measure}{e.item.thing.zh}是什么颜色的？"
+        answer = e.item.quality
+    return (
+        Asked(" ".join(s.en for s in sentences), en, answer.en),
+        Asked("".join(s.zh for s in sentences), zh, answer.zh),
+    )
+
+
