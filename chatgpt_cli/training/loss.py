@@ -29,16 +29,16 @@ def _chunk(
     """
     logits = (features @ weight.T).float()  # (positions, vocab)
     is_target = labels >= 0
-    index = labels.clamp(min=0)[:, None]
+    # A comparison with every column compiles to plain vector code; gather does not.
+    hit = torch.arange(logits.shape[-1], device=logits.device) == labels[:, None]
     normalizer = torch.logsumexp(logits, dim=-1, keepdim=True)
-    chosen = logits.gather(1, index)
-    nll = torch.where(is_target, (normalizer - chosen)[:, 0], 0.0).sum()
+    chosen = torch.where(hit, logits, 0.0).sum(-1)
+    nll = torch.where(is_target, normalizer[:, 0] - chosen, 0.0).sum()
     # d loss / d logits = softmax - target distribution
     gradient = torch.exp(logits - normalizer)
     if smoothing:
         gradient = gradient - smoothing / logits.shape[-1]
-    columns = torch.arange(logits.shape[-1], device=logits.device)
-    gradient = torch.where(columns == index, gradient - (1 - smoothing), gradient)
+    gradient = torch.where(hit, gradient - (1 - smoothing), gradient)
     gradient = torch.where(is_target[:, None], gradient, 0.0).to(features.dtype)
     return nll, gradient @ weight, (gradient.T @ features).float()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, HardwareSection, TrainingSection
-from chatgpt_cli.data.batch import BatchSource
+from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
 from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
 from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.errors import DataError
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -86,32 +89,40 @@ def pretrain(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) 
 
 def _data(
     config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
-) -> tuple[BatchSource, HeldOutWindows | MaskedHeldOut]:
+) -> tuple[BatchSource, Iterable[Batch]]:
     section = config.pretrain
     shards = TokenShards.open(paths.data, "train")
+    if shards.tokenizer_sha256 != tokenizer.hash:
+        raise DataError(
+            "the token shards were made with another tokenizer",
+            place=str(paths.data),
+            remedy="Run `chatgpt preprocess` again.",
+        )
     train = TokenWindows(
         shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
     )
-    held_out = held_out_windows(paths, length, max_tokens=section.eval_tokens)
+    held_out = held_out_batches(config, paths, tokenizer, max_tokens=section.eval_tokens)
     if section.objective == "causal":
         return train, held_out
     vocab, share = tokenizer.vocab_size, section.mask_probability
-    return (
-        MaskedWindows(train, vocab, share, config.seed),
-        MaskedHeldOut(held_out, vocab, share, config.seed),
-    )
+    return MaskedWindows(train, vocab, share, config.seed), held_out
 
 
-def held_out_windows(
-    paths: RunPaths, sequence_length: int, *, max_tokens: int | None
-) -> HeldOutWindows:
-    """The validation stream of a run, in batches of about 8,192 tokens."""
-    return HeldOutWindows(
+def held_out_batches(
+    config: Config, paths: RunPaths, tokenizer: Tokenizer, *, max_tokens: int | None
+) -> Iterable[Batch]:
+    """The validation text of a run, for the objective of its pretraining."""
+    section = config.pretrain
+    length = section.sequence_length or config.model.build(vocab_size=1).context_length
+    windows = HeldOutWindows(
         TokenShards.open(paths.data, "validation"),
-        batch_size=max(1, 8192 // sequence_length),
-        sequence_length=sequence_length,
+        batch_size=max(1, 8192 // length),
+        sequence_length=length,
         max_tokens=max_tokens,
     )
+    if section.objective == "causal":
+        return windows
+    return MaskedHeldOut(windows, tokenizer.vocab_size, section.mask_probability, config.seed)
 
 
 def is_long(
