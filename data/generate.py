@@ -42,7 +42,7 @@ _ENDS = re.compile(r"(?<=[.!?。！？])|\n")
 
 def sentences_of(text: str) -> list[str]:
     """A text's sentences, without quotation marks and space around them."""
-    parts = (part.strip(" \"“”\n") for part in _ENDS.split(text))
+    parts = (part.strip(' "“”\n') for part in _ENDS.split(text))
     return [part for part in parts if len(part) > 3]
 
 
@@ -178,7 +178,9 @@ def sentiment(w: World) -> Row:
     if w.chance(0.55):
         answer = "positive" if positive else "negative"
         return row_of("sentiment", (f"Is this opinion positive or negative? {text.en}", answer))
-    return row_of("sentiment", (f"这个评价是正面还是负面？{text.zh}", "正面" if positive else "负面"))
+    return row_of(
+        "sentiment", (f"这个评价是正面还是负面？{text.zh}", "正面" if positive else "负面")
+    )
 
 
 def arithmetic(w: World) -> Row:
@@ -251,7 +253,11 @@ def facts_of(row: Row) -> list[str]:
 
 def is_formula(text: str) -> bool:
     """A sentence that names nobody and nothing in particular."""
-    return text in _FORMULAS or text.startswith(("I am happy for ", "我为")) or _ASKS.match(text) is not None
+    return (
+        text in _FORMULAS
+        or text.startswith(("I am happy for ", "我为"))
+        or _ASKS.match(text) is not None
+    )
 
 
 # "What colour was the hat?" asks about the story; the fact is in the story.
@@ -357,7 +363,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             list(write(files, Path(folder)))
             differ = [
-                n for n in files if not filecmp.cmp(Path(folder) / n, options.out / n, shallow=False)
+                n
+                for n in files
+                if not filecmp.cmp(Path(folder) / n, options.out / n, shallow=False)
             ]
         print("as generated" if not differ else f"differs: {', '.join(differ)}")
         sys.exit(bool(differ))

@@ -24,9 +24,7 @@ def evaluate(
             "chrf. Can be repeated."
         ),
     ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option(help="Only this task. Can be repeated.")
-    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task. Can be repeated.")] = None,
     max_rows: Annotated[
         int | None, typer.Option(min=1, help="Rows of each task at most.", show_default=False)
     ] = None,
@@ -110,7 +108,9 @@ def _show(output: Output, results: Results, worst: int) -> None:
         first = next(iter(result.scores))
         ranked = sorted(result.predictions, key=lambda row: float(row["scores"][first]))
         for row in ranked[:worst]:
-            output.line(f"\n{result.task.name} ({row['place']}), {first} {row['scores'][first]:.2f}")
+            output.line(
+                f"\n{result.task.name} ({row['place']}), {first} {row['scores'][first]:.2f}"
+            )
             output.line(f"  asked:    {row['prompt']}")
             output.line(f"  answered: {row['prediction']}")
             output.line(f"  expected: {' | '.join(row['references'])}")

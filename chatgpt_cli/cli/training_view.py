@@ -123,7 +123,9 @@ def train(
         return 128 + (result.signal or 2)
     else:
         why = " by early stopping" if result.reason == "early stopping" else ""
-        loss = "" if progress.best_loss is None else f", best validation loss {progress.best_loss:.4f}"
+        loss = (
+            "" if progress.best_loss is None else f", best validation loss {progress.best_loss:.4f}"
+        )
         output.success(
             f"Trained {progress.step:,} steps, {progress.tokens:,} tokens, in "
             f"{_duration(progress.elapsed)}{why}{loss} at step {progress.best_step or 0:,}"

@@ -88,13 +88,17 @@ def _choose(path: Path | None) -> tuple[Path, str]:
 
 def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
     """A section with nothing under it is a section of defaults."""
-    return {key: {} if value is None and _is_section(key) else value for key, value in values.items()}
+    return {
+        key: {} if value is None and _is_section(key) else value for key, value in values.items()
+    }
 
 
 def _is_section(key: str) -> bool:
     field = Config.model_fields.get(key)
-    return field is not None and isinstance(field.annotation, type) and issubclass(
-        field.annotation, BaseModel
+    return (
+        field is not None
+        and isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
     )
 
 
@@ -140,24 +144,30 @@ def _override(values: dict[str, Any], text: str) -> Path_:
 # --------------------------------------------------------------- pydantic's errors
 
 
-def _explained(
-    error: ValidationError, content: YamlSource, cited: dict[Path_, str]
-) -> ConfigError:
+def _explained(error: ValidationError, content: YamlSource, cited: dict[Path_, str]) -> ConfigError:
     problems = []
     for path, sentence in _sentences(error):
         place = next(
-            (text for where, text in cited.items() if path[: len(where)] == where), None
+            (text for where, text in cited.items() if _touches(where, path)), None
         ) or _line_of(path, sentence, content)
         problems.append(f"{place}: {sentence}")
     more = len(problems) - _SHOWN
     listed = "\n  ".join(problems[:_SHOWN]) + (f"\n  … and {more} more" if more > 0 else "")
     if len(problems) == 1:
         place, _, fact = problems[0].partition(": ")
-        return ConfigError(fact, place=place, remedy="`chatgpt config --schema` lists all settings.")
+        return ConfigError(
+            fact, place=place, remedy="`chatgpt config --schema` lists all settings."
+        )
     return ConfigError(
         f"{len(problems)} settings are wrong:\n  {listed}",
         remedy="`chatgpt config --schema` lists all settings.",
     )
+
+
+def _touches(override: Path_, path: Path_) -> bool:
+    """Whether an override set the value at `path`, or something around or inside it."""
+    common = min(len(override), len(path))
+    return common > 0 and override[:common] == path[:common]
 
 
 def _line_of(path: Path_, sentence: str, content: YamlSource) -> str:

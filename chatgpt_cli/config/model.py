@@ -54,7 +54,11 @@ class ModelConfig(BaseModel):
     def num_parameters(self, *, embeddings: bool = True) -> int:
         """Number of trained parameters; `embeddings=False` leaves out token and
         position tables and the output head, as scaling laws count."""
-        h, q, kv = self.hidden_size, self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        h, q, kv = (
+            self.hidden_size,
+            self.num_heads * self.head_dim,
+            self.num_kv_heads * self.head_dim,
+        )
         bias = int(self.bias)
         norm = h * (2 if self.norm == "layernorm" and self.bias else 1)
         attention = h * (q + 2 * kv) + q * h + bias * (q + 2 * kv + h)

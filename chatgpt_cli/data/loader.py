@@ -125,7 +125,7 @@ class HeldOutWindows:
         self._starts = chosen.astype(np.int64) * sequence_length
 
     def windows(self) -> Iterator[np.ndarray]:
-        """Groups of windows, (batch, sequence_length + 1); a short last one is padded with [BOS]."""
+        """Groups of windows, (batch, sequence_length + 1); [BOS] pads a short one."""
         for first in range(0, len(self._starts), self._batch_size):
             rows = np.full((self._batch_size, self._length + 1), BOS, dtype=np.int64)
             starts = self._starts[first : first + self._batch_size]

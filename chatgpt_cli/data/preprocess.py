@@ -19,7 +19,7 @@ from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.problems import ProblemLog
-from chatgpt_cli.data.shards import FORMAT, ShardWriter, Split, read_manifest
+from chatgpt_cli.data.shards import FORMAT, SPLITS, ShardWriter, TokenShards, read_manifest
 from chatgpt_cli.data.sources import find_files
 from chatgpt_cli.data.survey import SourceFiles, assigned, survey
 from chatgpt_cli.errors import ConfigError, DataError, ModelError
@@ -107,7 +107,9 @@ def _find_sources(config: Config) -> list[SourceFiles]:
             remedy="Add your files or folders, such as `sources: [my-texts/]` under data.",
         )
     train = [SourceFiles(s, find_files(s.path), False) for s in config.data.sources]
-    return train + [SourceFiles(s, find_files(s.path), True) for s in config.data.validation_sources]
+    return train + [
+        SourceFiles(s, find_files(s.path), True) for s in config.data.validation_sources
+    ]
 
 
 def _request(config: Config, sources: list[SourceFiles]) -> str:
@@ -132,11 +134,8 @@ def _up_to_date(paths: RunPaths, request: str) -> dict[str, Any] | None:
             return None
         if Tokenizer.load(paths.tokenizer).hash != manifest["tokenizer_sha256"]:
             return None
-        for split in manifest["splits"].values():
-            for shard in split["shards"]:
-                expected = shard["tokens"] * np.dtype(manifest["dtype"]).itemsize
-                if (paths.data / shard["file"]).stat().st_size < expected:
-                    return None
+        for split in SPLITS:
+            TokenShards.open(paths.data, split)
         return manifest
     except (DataError, ModelError, OSError, KeyError, TypeError):
         return None
@@ -213,9 +212,8 @@ def _encode(
 ) -> dict[str, Any]:
     """Write the shards of both splits; the manifest without its request."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    splits: tuple[Split, ...] = ("train", "validation")
     writers = {
-        split: ShardWriter(folder, split, dtype, config.data.shard_tokens) for split in splits
+        split: ShardWriter(folder, split, dtype, config.data.shard_tokens) for split in SPLITS
     }
     counts: Counter[str] = Counter()
     for encoded in _encode_all(texts, tokenizer, config.data.workers):

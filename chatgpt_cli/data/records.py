@@ -76,8 +76,8 @@ def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int) -
             pass
     return Problem(
         f"{name}:{line}",
-        f"the text is not UTF-8 (byte {data[error.start]:#04x} at {consumed + error.start:,}){guess}. "
-        "Save it as UTF-8",
+        f"the text is not UTF-8 (byte {data[error.start]:#04x} at {consumed + error.start:,})"
+        f"{guess}. Save it as UTF-8",
         "not UTF-8",
     )
 

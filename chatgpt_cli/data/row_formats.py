@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from chatgpt_cli.tokenizer.chat import Message, Role
@@ -59,7 +60,10 @@ def alpaca(row: Fields) -> list[Message] | None:
     for pair in row.get("history") or []:
         if not (isinstance(pair, list) and len(pair) == 2):
             raise ValueError("history must be a list of pairs [question, answer]")
-        past += [Message("user", _text(pair[0], "history")), Message("assistant", _text(pair[1], "history"))]
+        past += [
+            Message("user", _text(pair[0], "history")),
+            Message("assistant", _text(pair[1], "history")),
+        ]
     question = _text(row["instruction"], "instruction")
     if row.get("input"):
         question += "\n" + _text(row["input"], "input")
@@ -76,7 +80,10 @@ def question_about_text(row: Fields) -> list[Message] | None:
     if isinstance(answers, list):
         answers = answers[0] if answers else ""
     context, question = _text(row["context"], "context"), _text(row["question"], "question")
-    return [Message("user", f"{context}\n{question}"), Message("assistant", _text(answers, "answers"))]
+    return [
+        Message("user", f"{context}\n{question}"),
+        Message("assistant", _text(answers, "answers")),
+    ]
 
 
 def prompt_and_completion(row: Fields) -> list[Message] | None:
@@ -142,7 +149,7 @@ def _check(turns: list[Message]) -> None:
         raise ValueError("there is no assistant message to learn from")
     if speakers[0].role == "assistant":
         raise ValueError("the conversation begins with the assistant; a user must speak first")
-    for number, (one, following) in enumerate(zip(turns, turns[1:], strict=False), start=1):
+    for number, (one, following) in enumerate(pairwise(turns), start=1):
         if one.role == following.role != "tool":
             raise ValueError(f"messages {number} and {number + 1} are both by the {one.role}")
     if speakers[-1].role != "assistant":

@@ -13,6 +13,7 @@ from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import sha256
 
 Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
 FORMAT = 1
 
 

@@ -71,7 +71,9 @@ class DataFile:
             ) from error
 
 
-def find_files(path: str, suffixes: tuple[str, ...] = TEXT_SUFFIXES + ROW_SUFFIXES) -> list[DataFile]:
+def find_files(
+    path: str, suffixes: tuple[str, ...] = TEXT_SUFFIXES + ROW_SUFFIXES
+) -> list[DataFile]:
     """The files that a path, folder, glob or URL stands for, in the order of their names.
 
     Raises:
@@ -80,7 +82,9 @@ def find_files(path: str, suffixes: tuple[str, ...] = TEXT_SUFFIXES + ROW_SUFFIX
     place = path
     if path.startswith(_SAMPLE):
         path = builtin("data").joinpath(path.removeprefix(_SAMPLE)).as_posix()
-    system, root = fsspec.core.url_to_fs(str(Path(path).expanduser()) if "://" not in path else path)
+    system, root = fsspec.core.url_to_fs(
+        str(Path(path).expanduser()) if "://" not in path else path
+    )
     prefix = path.split("://")[0] + "://" if "://" in path else ""
     if any(character in path for character in "*?["):
         found = [name for name in system.glob(root) if not system.isdir(name)]

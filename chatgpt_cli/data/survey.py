@@ -249,4 +249,3 @@ def _kept(
         number += 1
         if result.fate[number] != _DROPPED:
             yield number, item.text
-

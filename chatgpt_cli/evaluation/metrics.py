@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
 from chatgpt_cli.config.schema import TaskSection
 from chatgpt_cli.evaluation.answers import Language, label, language_of, last_number, words
@@ -62,7 +63,12 @@ def accuracy(predictions: Sequence[str], references: References, task: TaskSecti
 def exact_match(predictions: Sequence[str], references: References, task: TaskSection) -> Score:
     """Share of answers with the same words as a reference (see `answers.words`)."""
     rows = [
-        float(any(_units(prediction, task, language) == _units(one, task, language) for one in accepted))
+        float(
+            any(
+                _units(prediction, task, language) == _units(one, task, language)
+                for one in accepted
+            )
+        )
         for prediction, accepted, language in _by_language(predictions, references, task)
     ]
     return Score(_mean(rows), rows)
@@ -98,9 +104,7 @@ def class_f1(predictions: Sequence[str], references: References, labels: Sequenc
     counts = [[0] * (other + 1) for _ in keys]
     for truth, answer in pairs:
         counts[truth][keys.index(answer) if answer in keys else other] += 1
-    classes = {
-        name: _class_scores(counts, index) for index, name in enumerate(labels)
-    }
+    classes = {name: _class_scores(counts, index) for index, name in enumerate(labels)}
     present = [
         one["f1"]
         for index, one in enumerate(classes.values())
@@ -196,12 +200,11 @@ def _class_scores(counts: list[list[int]], index: int) -> dict[str, float]:
     }
 
 
-def _streams(references: References) -> list[list[str | None]]:
+def _streams(references: References) -> Any:
     """References as sacrebleu takes them: stream k holds every row's k-th, or None."""
     most = max(len(accepted) for accepted in references)
     return [
-        [accepted[k] if k < len(accepted) else None for accepted in references]
-        for k in range(most)
+        [accepted[k] if k < len(accepted) else None for accepted in references] for k in range(most)
     ]
 
 

@@ -57,7 +57,9 @@ def plan(
     known = [*METRICS, *LIKELIHOOD]
     for name in metrics:
         if name not in known:
-            raise ConfigError(f"--metric {name} is not one of {', '.join(known)}{_near(name, known)}")
+            raise ConfigError(
+                f"--metric {name} is not one of {', '.join(known)}{_near(name, known)}"
+            )
     names = [task.name for task in config.evaluate.tasks]
     for name in tasks:
         if name not in names:
@@ -174,7 +176,9 @@ def write_results(folder: Path, subject: Subject, results: Results) -> dict[str,
     }
     write_json(folder / "results.json", content)
     lines = [
-        json.dumps(row, ensure_ascii=False) for result in results.tasks for row in result.predictions
+        json.dumps(row, ensure_ascii=False)
+        for result in results.tasks
+        for row in result.predictions
     ]
     write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
     return content

@@ -198,9 +198,7 @@ def _grid(x: Axis, y: Axis) -> list[str]:
             f'<line class="tick" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start}" y2="{y.start + 4}"/>'
             f'<text class="xtick" x="{at:.1f}" y="{y.start + 18}">{compact(tick)}</text>'
         )
-    parts.append(
-        f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{y.start}" y2="{y.start}"/>'
-    )
+    parts.append(f'<line class="axis" x1="{x.start}" x2="{x.end}" y1="{y.start}" y2="{y.start}"/>')
     return parts
 
 

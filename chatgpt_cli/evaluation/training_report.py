@@ -83,7 +83,14 @@ def _charts(records: list[Record]) -> list[str]:
         ),
         _chart(
             "Bits per byte of validation text · 每字节比特数",
-            [Line("validation", series(records, "validation", "bits_per_byte"), "validation", dots=True)],
+            [
+                Line(
+                    "validation",
+                    series(records, "validation", "bits_per_byte"),
+                    "validation",
+                    dots=True,
+                )
+            ],
         ),
         _chart(
             "Learning rate · 学习率",

@@ -173,7 +173,8 @@ def _overfitting_words(best: Point, last: Point, settings: dict[str, Any]) -> Ve
         f"dropout of 0.1 to 0.2{dropout}; more weight_decay{decay}; a smaller model; a shorter "
         "budget. early_stopping ends such a run by itself.",
         f"过拟合：从第 {best[0]:,.0f} 步起，训练损失仍在下降，但在未训练过的文本上却在上升"
-        f"（{best[1]:.4g} → {last[1]:.4g}），模型在死记硬背。第 {best[0]:,.0f} 步的检查点已保留并会被使用。"
+        f"（{best[1]:.4g} → {last[1]:.4g}），模型在死记硬背。"
+        f"第 {best[0]:,.0f} 步的检查点已保留并会被使用。"
         f"改进办法（按效果排序）：增加数据；dropout 设为 0.1–0.2{dropout_zh}；增大 weight_decay"
         f"{decay_zh}；换更小的模型；缩短 budget。early_stopping 会自动结束这样的训练。",
     )

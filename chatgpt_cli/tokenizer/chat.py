@@ -13,6 +13,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 _TURN = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL}
 
+
 @dataclass(frozen=True)
 class Message:
     """One turn. An assistant's message with weight 0 is read but not learnt."""

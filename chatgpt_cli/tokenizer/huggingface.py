@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import sentencepiece
@@ -55,10 +56,10 @@ def _tokenizer_json(processor: Any) -> dict[str, Any]:
     learned = [
         i
         for i in range(len(SPECIAL_TOKENS), count)
-        if not processor.is_byte(i) and not processor.is_control(i)
+        if not processor.is_byte(i) and pieces[i] != "\n"
     ]
     merged = [scores[i] for i in learned]
-    is_bpe = len(merged) > 1 and all(a - b == 1 for a, b in zip(merged, merged[1:], strict=False))
+    is_bpe = len(merged) > 1 and all(a - b == 1 for a, b in pairwise(merged))
     has_bytes = any(processor.is_byte(i) for i in range(count))
     if is_bpe:
         algorithm = _bpe(pieces, has_bytes)

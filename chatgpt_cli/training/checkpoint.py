@@ -130,9 +130,7 @@ def damage(folder: Path) -> str | None:
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != recorded["bytes"]:
-                return (
-                    f"{name} has {path.stat().st_size:,} bytes instead of {recorded['bytes']:,}"
-                )
+                return f"{name} has {path.stat().st_size:,} bytes instead of {recorded['bytes']:,}"
             if sha256(path) != recorded["sha256"]:
                 return f"{name} does not have the contents that were written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

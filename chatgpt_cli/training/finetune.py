@@ -17,7 +17,9 @@ from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
 
-def finetune(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) -> Result | Finished:
+def finetune(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Result | Finished:
     """Train the project's base model on its supervised rows.
 
     Raises:
@@ -65,9 +67,7 @@ def finetune(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) 
     hardware = choose_hardware(
         config.hardware,
         context_length=length,
-        long_run=is_long(
-            section, conversations.train, shape.flops_per_token(), config.hardware
-        ),
+        long_run=is_long(section, conversations.train, shape.flops_per_token(), config.hardware),
     )
     observe(Note(str(hardware)))
     return Trainer(

@@ -286,9 +286,7 @@ class Trainer:
                 "elapsed": round(self.progress.elapsed, 3),
             }
         )
-        self.observe(
-            Evaluated(step, result.nats_per_token, result.bits_per_byte, best, seconds)
-        )
+        self.observe(Evaluated(step, result.nats_per_token, result.bits_per_byte, best, seconds))
 
     def _draw_samples(self) -> None:
         step = self.progress.step

@@ -28,7 +28,9 @@ _LONG_RUN_SECONDS = 120
 _ASSUMED_FLOPS = {"cpu": 2e11, "mps": 2e12, "cuda": 5e13}
 
 
-def pretrain(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) -> Result | Finished:
+def pretrain(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Result | Finished:
     """Train the base model of a project.
 
     Raises:

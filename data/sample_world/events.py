@@ -84,7 +84,9 @@ class Item:
     @property
     def the(self) -> str:
         """With the article of what is known."""
-        return "the " + (self.thing.en if self.quality is None else f"{self.quality.en} {self.thing.en}")
+        return "the " + (
+            self.thing.en if self.quality is None else f"{self.quality.en} {self.thing.en}"
+        )
 
     @property
     def that(self) -> str:

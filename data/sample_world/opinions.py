@@ -46,7 +46,10 @@ def opinion(r: random.Random, *, test: bool) -> tuple[Pair, bool]:
     while True:
         a, b = r.sample(_SUBJECTS, 2)
         positive = r.random() < 0.5
-        word, opposite = r.choice(_GOOD if positive else _BAD), r.choice(_BAD if positive else _GOOD)
+        word, opposite = (
+            r.choice(_GOOD if positive else _BAD),
+            r.choice(_BAD if positive else _GOOD),
+        )
         second = r.choice(_GOOD if positive else _BAD)
         if held_out(a, word) == held_out(b, word) == held_out(a, opposite) == test:
             break
@@ -68,11 +71,11 @@ def opinion(r: random.Random, *, test: bool) -> tuple[Pair, bool]:
             f"{a.en} {_was(a)} {word.en}, and {low} {_was(b)} {second.en} too.",
             f"{a.zh}{word.zh}，{b.zh}也{second.zh}。",
         ),
-        Pair(
-            f"{a.en} {_was(a)} not {dull.en} at all.", f"{a.zh}一点也不{_plain(dull)}。"
-        )
+        Pair(f"{a.en} {_was(a)} not {dull.en} at all.", f"{a.zh}一点也不{_plain(dull)}。")
         if _plain(dull)
-        else Pair(f"Everyone said {a.en.lower()} {_was(a)} {word.en}.", f"大家都说{a.zh}{word.zh}。"),
+        else Pair(
+            f"Everyone said {a.en.lower()} {_was(a)} {word.en}.", f"大家都说{a.zh}{word.zh}。"
+        ),
         Pair(
             f"{a.en} {_was(a)} {word.en}, and I "
             + ("will come again." if positive else "will never come again."),

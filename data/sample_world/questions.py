@@ -40,7 +40,9 @@ def _events(w: World) -> list[_Told]:
     while len(told) < wanted:
         e = w.event(*(one.event.person for one in told))
         others = [one.event for one in told]
-        if any(e.item.thing == o.item.thing or e.place == o.place or e.time == o.time for o in others):
+        if any(
+            e.item.thing == o.item.thing or e.place == o.place or e.time == o.time for o in others
+        ):
             continue
         several = w.chance(0.25) and e.item.thing.measure not in ("首", "篇")
         told.append(_Told(e, w.random.randint(2, 12) if several else 1))
@@ -84,7 +86,10 @@ def asked(w: World) -> tuple[Asked, Asked]:
         kinds += ["colour"] * 2
     kind = w.random.choice(kinds)
     if kind == "where":
-        en, zh = f"Where did {e.person.en} {e.verb.base} {bare.en}?", f"{e.person.zh}在哪里{zh_verb}{bare.zh}？"
+        en, zh = (
+            f"Where did {e.person.en} {e.verb.base} {bare.en}?",
+            f"{e.person.zh}在哪里{zh_verb}{bare.zh}？",
+        )
         answer = Pair(e.place.en, f"在{e.place.zh}")
     elif kind == "who":
         en, zh = f"Who {e.verb.past} {bare.en}?", f"谁{e.verb.zh_past}{bare.zh}？"
@@ -94,7 +99,10 @@ def asked(w: World) -> tuple[Asked, Asked]:
         zh = f"{e.person.zh}在{e.place.zh}{e.verb.zh_past}什么？"
         answer = one.what
     elif kind == "when":
-        en, zh = f"When did {e.person.en} {e.verb.base} {bare.en}?", f"{e.person.zh}什么时候{zh_verb}{bare.zh}？"
+        en, zh = (
+            f"When did {e.person.en} {e.verb.base} {bare.en}?",
+            f"{e.person.zh}什么时候{zh_verb}{bare.zh}？",
+        )
         answer = e.time
     elif kind == "how many":
         en = f"How many {e.item.thing.plural} did {e.person.en} {e.verb.base}?"
@@ -109,5 +117,3 @@ def asked(w: World) -> tuple[Asked, Asked]:
         Asked(" ".join(s.en for s in sentences), en, answer.en),
         Asked("".join(s.zh for s in sentences), zh, answer.zh),
     )
-
-

@@ -44,7 +44,9 @@ def gift(w: World) -> Pair:
     q = w.person(p)
     item = w.item(p, ("toy", "paper", "clothes", "tool", "treasure"))
     t = w.random.choice(TIMES)
-    en, zh = w.random.choice([("gave", "把{}送给了{}"), ("lent", "把{}借给了{}"), ("showed", "把{}拿给{}看")])
+    en, zh = w.random.choice(
+        [("gave", "把{}送给了{}"), ("lent", "把{}借给了{}"), ("showed", "把{}拿给{}看")]
+    )
     return Pair(
         f"{capital(t.en)}, {p.en} {en} {item.the} to {q.en}.",
         f"{t.zh}，{p.zh}{zh.format(item.that, q.zh)}。",
@@ -88,7 +90,9 @@ def future(w: World) -> Pair:
     """What somebody will do for another."""
     p = w.person()
     q = w.person(p)
-    verb = w.random.choice([v for v in VERBS if v.base in ("buy", "draw", "choose", "repair", "wash")])
+    verb = w.random.choice(
+        [v for v in VERBS if v.base in ("buy", "draw", "choose", "repair", "wash")]
+    )
     item, t = w.item(p, verb.kinds), w.random.choice(FUTURES)
     return Pair(
         f"{capital(t.en)}, {p.en} will {verb.base} {item.en} for {q.en}.",
@@ -99,7 +103,9 @@ def future(w: World) -> Pair:
 def speech(w: World) -> Pair:
     """Direct speech."""
     e = w.event()
-    en, zh = w.random.choice([("said", "说"), ("wrote", "写道"), ("shouted", "喊道"), ("answered", "回答")])
+    en, zh = w.random.choice(
+        [("said", "说"), ("wrote", "写道"), ("shouted", "喊道"), ("answered", "回答")]
+    )
     return Pair(
         f'{e.person.en} {en}, "I {e.verb.past} {e.item.en} {e.place.en}."',
         f"{e.person.zh}{zh}：“我在{e.place.zh}{e.verb.zh_past}{e.item.zh}。”",
@@ -137,7 +143,8 @@ def while_(w: World) -> Pair:
     )
     doing = f"{e.person.en} was {e.verb.ing} {e.item.en}"
     return Pair(
-        f"When {doing}, {en}.", f"{e.person.zh}正在{_GOING_ON[e.verb.base]}{e.item.zh}的时候，{zh}。"
+        f"When {doing}, {en}.",
+        f"{e.person.zh}正在{_GOING_ON[e.verb.base]}{e.item.zh}的时候，{zh}。",
     )
 
 
@@ -156,7 +163,9 @@ def put(w: World) -> Pair:
     )
     en = en.format(q=q.en, he=p.he, him=p.him)
     zh = zh.format(qz=q.zh, ta=p.ta)
-    return Pair(f"{p.en} put {item.the} {spot.en}, {en}.", f"{p.zh}把{item.that}放在{spot.zh}，{zh}。")
+    return Pair(
+        f"{p.en} put {item.the} {spot.en}, {en}.", f"{p.zh}把{item.that}放在{spot.zh}，{zh}。"
+    )
 
 
 def although(w: World) -> Pair:
@@ -221,7 +230,14 @@ def taste(w: World) -> Pair:
 def weather(w: World) -> Pair:
     """The weather as a reason."""
     e = w.event()
-    while not e.place.en.split()[-1] in ("kitchen", "library", "bedroom", "attic", "room", "basement"):
+    while e.place.en.split()[-1] not in (
+        "kitchen",
+        "library",
+        "bedroom",
+        "attic",
+        "room",
+        "basement",
+    ):
         e = w.event()
     sky = w.random.choice(WEATHER[:5])
     return Pair(

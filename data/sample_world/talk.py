@@ -28,7 +28,12 @@ _FIXED: list[tuple[list[Pair], list[Pair]]] = [
             Pair("Who trained you?", "是谁训练了你？"),
             Pair("Where do you come from?", "你从哪里来？"),
         ],
-        [Pair("You did! You trained me on your own computer.", "就是你！你在自己的电脑上训练了我。")],
+        [
+            Pair(
+                "You did! You trained me on your own computer.",
+                "就是你！你在自己的电脑上训练了我。",
+            )
+        ],
     ),
     (
         [
@@ -122,7 +127,10 @@ def introduction(w: World) -> list[tuple[Turn, Turn]]:
         [
             Pair(f"My name is {p.en} and I like {t.plural}.", f"我叫{p.zh}，我喜欢{t.zh}。"),
             Pair(f"I am {p.en}. I love {t.plural}!", f"我是{p.zh}，我最爱{t.zh}！"),
-            Pair(f"Hi, I'm {p.en}, and my favourite things are {t.plural}.", f"嗨，我是{p.zh}，我最喜欢的东西是{t.zh}。"),
+            Pair(
+                f"Hi, I'm {p.en}, and my favourite things are {t.plural}.",
+                f"嗨，我是{p.zh}，我最喜欢的东西是{t.zh}。",
+            ),
         ]
     )
     a = Pair(
@@ -148,7 +156,15 @@ def remembered(w: World) -> list[tuple[Turn, Turn]]:
     second = w.random.choice(
         [
             (("What is my name?", "我叫什么名字？"), (f"Your name is {p.en}.", f"你叫{p.zh}。")),
-            (("What do I have?", "我有什么？"), (f"You have a {t.en}, {p.en}.".replace("a " + t.en, ("an " if t.en[0] in "aeiou" else "a ") + t.en), f"{p.zh}，你有一{t.measure}{t.zh}。")),
+            (
+                ("What do I have?", "我有什么？"),
+                (
+                    f"You have a {t.en}, {p.en}.".replace(
+                        "a " + t.en, ("an " if t.en[0] in "aeiou" else "a ") + t.en
+                    ),
+                    f"{p.zh}，你有一{t.measure}{t.zh}。",
+                ),
+            ),
         ]
     )
     return [first, second]
@@ -163,11 +179,25 @@ def mood(w: World) -> list[tuple[Turn, Turn]]:
     en = f"{'found' if good else 'lost'} {item.the}"
     zh = f"{'找到了' if good else '弄丢了'}{item.that}"
     a = (
-        Pair(f"How nice that {p.en} {en}! I am happy for {p.him}.", f"{p.zh}{zh}，真好！我为{p.ta}高兴。")
+        Pair(
+            f"How nice that {p.en} {en}! I am happy for {p.him}.",
+            f"{p.zh}{zh}，真好！我为{p.ta}高兴。",
+        )
         if good
-        else Pair(f"I am sorry that {p.en} {en}. Maybe you can look for it together.", f"{p.zh}{zh}，真可惜。也许你们可以一起找找。")
+        else Pair(
+            f"I am sorry that {p.en} {en}. Maybe you can look for it together.",
+            f"{p.zh}{zh}，真可惜。也许你们可以一起找找。",
+        )
     )
-    return [((f"My friend {p.en} is {f.en} because {p.he} {en}.", f"我的朋友{p.zh}{f.zh}，因为{p.ta}{zh}。"), (a.en, a.zh))]
+    return [
+        (
+            (
+                f"My friend {p.en} is {f.en} because {p.he} {en}.",
+                f"我的朋友{p.zh}{f.zh}，因为{p.ta}{zh}。",
+            ),
+            (a.en, a.zh),
+        )
+    ]
 
 
 def advice(w: World) -> list[tuple[Turn, Turn]]:
@@ -177,8 +207,14 @@ def advice(w: World) -> list[tuple[Turn, Turn]]:
     c = w.random.choice(COLOURS)
     q = w.random.choice(
         [
-            Pair(f"What can I give {p.en}? {p.he.capitalize()} likes {t.plural}.", f"我可以送{p.zh}什么？{p.ta}喜欢{t.zh}。"),
-            Pair(f"{p.en} likes {t.plural}. What would be a good present?", f"{p.zh}喜欢{t.zh}，送什么礼物好呢？"),
+            Pair(
+                f"What can I give {p.en}? {p.he.capitalize()} likes {t.plural}.",
+                f"我可以送{p.zh}什么？{p.ta}喜欢{t.zh}。",
+            ),
+            Pair(
+                f"{p.en} likes {t.plural}. What would be a good present?",
+                f"{p.zh}喜欢{t.zh}，送什么礼物好呢？",
+            ),
         ]
     )
     a = Pair(

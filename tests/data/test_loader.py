@@ -46,9 +46,7 @@ def test_an_epoch_shows_every_window_once(tokens: int, length: int, seed: int) -
     source = _windows(tokens, length, batch=1, seed=seed)
     rows = tokens // length
     for epoch in range(2):
-        seen = [
-            source.windows(epoch * rows + row)[0, :-1].astype(int) - 100 for row in range(rows)
-        ]
+        seen = [source.windows(epoch * rows + row)[0, :-1].astype(int) - 100 for row in range(rows)]
         flat = np.concatenate(seen)
         assert len(set(flat.tolist())) == rows * length, "a token was shown twice in an epoch"
         for row in seen:
@@ -100,9 +98,7 @@ def test_held_out_windows_are_limited_and_the_same_each_time() -> None:
 def test_masking_follows_the_80_10_10_rule() -> None:
     ids = np.random.default_rng(0).integers(100, 5000, size=(64, 512))
     ids[:, 0], ids[:, -1] = BOS, EOS
-    batch = mask_batch(
-        ids, vocab_size=5000, probability=0.15, random=np.random.default_rng(1)
-    )
+    batch = mask_batch(ids, vocab_size=5000, probability=0.15, random=np.random.default_rng(1))
     hidden, labels = batch.input_ids.numpy(), batch.labels.numpy()
     target = labels != IGNORE
     assert not target[:, 0].any() and not target[:, -1].any()

@@ -49,9 +49,7 @@ def test_saved_state_continues_to_the_same_bits(kind: str) -> None:
     third.load_state(state)
     for seed in range(2, 4):
         _step(resumed, third, seed)
-    for (name, one), other in zip(
-        straight.named_parameters(), resumed.parameters(), strict=True
-    ):
+    for (name, one), other in zip(straight.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other), name
 
 

@@ -1,0 +1,67 @@
+"""A small project that tests of several rooms share."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from chatgpt_cli.config.schema import TokenizerSection
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.tokenizer.train import train_tokenizer
+
+ENGLISH = "the cat and dog saw a red kite in our garden today while Tom read his old book".split()
+CHINESE = "小明今天在花园里看见了一只红色的风筝他很高兴"
+
+
+def small_text(documents: int, seed: int = 0) -> list[str]:
+    """Documents of random words in both languages."""
+    r = random.Random(seed)
+    texts = []
+    for _ in range(documents):
+        english = " ".join(r.choices(ENGLISH, k=r.randint(5, 25)))
+        chinese = "".join(r.choices(CHINESE, k=r.randint(5, 25)))
+        texts.append(f"{english}.\n{chinese}。 {r.randint(0, 999)}")
+    return texts
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(small_text(300), TokenizerSection(vocab_size=400))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with text, rows and a chatgpt.yaml for a model that trains in seconds."""
+    (tmp_path / "text.txt").write_text("\n\n".join(small_text(400)), encoding="utf-8")
+    rows = [
+        f'{{"messages": [{{"role": "user", "content": "Say {word} {n}"}}, '
+        f'{{"role": "assistant", "content": "{word} {word}"}}]}}'
+        for n in range(12)
+        for word in ENGLISH
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "chatgpt.yaml").write_text(
+        f"""
+run_dir: {tmp_path / "run"}
+hardware: {{precision: float32, compile: false, threads: 1}}
+tokenizer: {{vocab_size: 400}}
+data:
+  sources: [{{path: {tmp_path / "text.txt"}, separator: "\\n\\n"}}]
+  validation_fraction: 0.1
+model: {{preset: nano, hidden_size: 32, num_layers: 2, num_heads: 2, context_length: 32}}
+pretrain: {{budget: 12 steps, batch_size: 4, eval_every: 4, save_every: 4, log_every: 1}}
+finetune:
+  data: [{tmp_path / "rows.jsonl"}]
+  budget: 12 steps
+  batch_size: 4
+  eval_every: 4
+  save_every: 4
+  log_every: 1
+evaluate:
+  tasks: [{{name: say, data: {tmp_path / "rows.jsonl"}, metrics: [exact_match, bleu], max_tokens: 8}}]
+""",
+        encoding="utf-8",
+    )
+    return tmp_path

@@ -1,0 +1,135 @@
+"""The commands as a user types them, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def _chatgpt(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chatgpt_cli", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=240,
+        check=False,
+    )
+
+
+def test_the_five_commands_and_chat(project: Path) -> None:
+    for command in ("preprocess", "pretrain", "finetune"):
+        done = _chatgpt(project, command)
+        assert done.returncode == 0, done.stderr
+        assert "Next: chatgpt" in done.stdout
+    report = (project / "run" / "finetune" / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in report and "http" not in report.replace("http://www.w3.org", "")
+
+    done = _chatgpt(project, "evaluate", "--metric", "bleu", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert list(result["tasks"]["say"]["metrics"]) == ["bleu"]
+    assert "tok:" in result["tasks"]["say"]["metrics"]["bleu"]["signature"]
+    rows = (project / "run" / "evaluate" / "predictions.jsonl").read_text(encoding="utf-8")
+    assert len(rows.splitlines()) == result["tasks"]["say"]["rows"]
+
+    done = _chatgpt(project, "evaluate", "--task", "say", "--max-rows", "3")
+    assert done.returncode == 0 and "exact_match" in done.stdout, done.stderr
+    done = _chatgpt(project, "generate", "Say the 3", "--max-tokens", "5", "--temperature", "0")
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    done = _chatgpt(project, "chat", "--max-tokens", "5", stdin="Say cat 1\n/exit\n")
+    assert done.returncode == 0, done.stderr
+    again = _chatgpt(project, "pretrain")
+    assert again.returncode == 0 and "Already trained" in again.stdout
+
+
+def test_ctrl_c_saves_and_resume_goes_on(project: Path) -> None:
+    assert _chatgpt(project, "preprocess").returncode == 0
+    command = [sys.executable, "-m", "chatgpt_cli", "pretrain", "--set"]
+    process = subprocess.Popen(
+        [*command, "pretrain.budget=100000 steps"],
+        cwd=project,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "validation loss" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == 130
+    assert "--resume" in rest and "everything is saved" in rest
+    done = _chatgpt(project, "pretrain", "--resume", "--set", "pretrain.budget=1 steps")
+    assert done.returncode == 0, done.stderr
+
+
+USAGE = [
+    (("pretrian",), 2, "Did you mean pretrain?"),
+    (("pretrain", "--confg", "x"), 2, "No such option"),
+    (("pretrain", "--config", "nowhere.yaml"), 2, "no such configuration"),
+    (("pretrain", "--set", "pretrain.budget=1"), 2, "an amount and a unit"),
+    (("pretrain", "--resume", "--restart"), 2, "exclude each other"),
+    (("pretrain",), 1, "chatgpt preprocess"),
+    (("finetune",), 1, "chatgpt pretrain"),
+    (("evaluate",), 1, "chatgpt pretrain"),
+    (("evaluate", "--metric", "blue"), 2, "did you mean bleu"),
+    (("evaluate", "--task", "sey"), 2, "did you mean say"),
+    (("generate", "hello"), 1, "chatgpt pretrain"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), USAGE)
+def test_mistakes_are_explained(
+    arguments: tuple[str, ...], code: int, words: str, project: Path
+) -> None:
+    done = _chatgpt(project, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_errors_as_json(project: Path) -> None:
+    done = _chatgpt(project, "pretrain", "--json")
+    assert "preprocess" in json.loads(done.stdout)["error"]["remedy"]
+
+
+def test_help_is_light() -> None:
+    code = (
+        "import sys; from chatgpt_cli.cli.main import main; main(['--help']); "
+        "assert not {'torch', 'numpy', 'pydantic', 'typer'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "command", ["preprocess", "pretrain", "finetune", "evaluate", "generate", "chat", "config"]
+)
+def test_help_of_each_command_does_not_load_torch(command: str) -> None:
+    code = (
+        f"import sys; from chatgpt_cli.cli.main import main; main(['{command}', '--help']); "
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert "--config" in done.stdout
+
+
+def test_config_prints_what_can_be_read_again(project: Path) -> None:
+    done = _chatgpt(project, "config", "--set", "seed=5")
+    assert done.returncode == 0
+    (project / "copy.yaml").write_text(done.stdout, encoding="utf-8")
+    assert _chatgpt(project, "config", "--config", "copy.yaml").stdout == done.stdout
+    schema = json.loads(_chatgpt(project, "config", "--schema").stdout)
+    assert "pretrain" in schema["properties"]

@@ -1,0 +1,220 @@
+"""The training loop on a small project: it learns, resumes exactly, and refuses what is wrong."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from chatgpt_cli.config.loader import load_config
+from chatgpt_cli.config.paths import RunPaths, StagePaths
+from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data.preprocess import preprocess
+from chatgpt_cli.errors import ConfigError, TrainingError
+from chatgpt_cli.training import loop
+from chatgpt_cli.training.events import Event, Note, StepDone
+from chatgpt_cli.training.finetune import finetune
+from chatgpt_cli.training.loop import Result
+from chatgpt_cli.training.metrics_log import read_metrics
+from chatgpt_cli.training.pretrain import pretrain
+from chatgpt_cli.training.start import Finished, Mode
+
+
+class _Stop(Exception):
+    """Stands for a process that is killed."""
+
+
+def _config(project: Path, *overrides: str) -> Config:
+    return load_config(project / "chatgpt.yaml", list(overrides)).config
+
+
+def _prepare(project: Path, *overrides: str) -> RunPaths:
+    config = _config(project, *overrides)
+    paths = RunPaths(config.run_dir)
+    preprocess(config, paths, force=False, tell=lambda _: None)
+    return paths
+
+
+def _train(
+    project: Path,
+    stage: str,
+    *overrides: str,
+    mode: Mode = "new",
+    stop_at: int | None = None,
+    events: list[Event] | None = None,
+) -> Result | Finished:
+    config = _config(project, *overrides)
+
+    def observe(event: Event) -> None:
+        if events is not None:
+            events.append(event)
+        if isinstance(event, StepDone) and event.step == stop_at:
+            raise _Stop
+
+    run = pretrain if stage == "pretrain" else finetune
+    return run(config, RunPaths(config.run_dir), mode=mode, observe=observe)
+
+
+def _weights(stage: StagePaths) -> dict[str, torch.Tensor]:
+    folder = stage.pointed(stage.latest)
+    assert folder is not None
+    return load_file(folder / "model.safetensors")
+
+
+def _losses(stage: StagePaths) -> list[tuple[str, int, float]]:
+    return [
+        (record["type"], record["step"], record["loss"])
+        for record in read_metrics(stage.metrics)
+        if "loss" in record
+    ]
+
+
+MASKED = (
+    "model.preset=bert", "model.hidden_size=32", "model.causal=false",
+    "pretrain.objective=masked",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides"),
+    [
+        ("pretrain", ("pretrain.dropout=0.2", "pretrain.micro_batch_size=3")),
+        ("pretrain", ("pretrain.optimizer=adamw", "pretrain.l1=1e-4")),
+        ("pretrain", MASKED),
+        ("finetune", ("finetune.dropout=0.1", "finetune.label_smoothing=0.1")),
+    ],
+)
+@pytest.mark.parametrize("stop_at", [7, 9])
+def test_killed_and_resumed_is_the_same_to_the_bit(
+    project: Path, stage: str, overrides: tuple[str, ...], stop_at: int
+) -> None:
+    paths = _prepare(project, *overrides)
+    if stage == "finetune":
+        _train(project, "pretrain", *overrides)
+    files = StagePaths(paths.root / stage)
+    _train(project, stage, *overrides)
+    weights, losses = _weights(files), _losses(files)
+    shutil.rmtree(files.root)
+
+    with pytest.raises(_Stop):
+        _train(project, stage, *overrides, stop_at=stop_at)
+    result = _train(project, stage, *overrides, mode="resume")
+    assert result.progress.step == 12
+    assert _losses(files) == losses
+    for name, value in _weights(files).items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_it_learns_and_finishes(project: Path) -> None:
+    paths = _prepare(project)
+    _train(project, "pretrain", "pretrain.budget=80 steps", "pretrain.eval_every=20")
+    held_out = [loss for kind, _, loss in _losses(paths.pretrain) if kind == "validation"]
+    assert held_out[-1] < 0.8 * held_out[0] < 0.8 * math.log(400)
+    again = _train(project, "pretrain", "pretrain.budget=80 steps", "pretrain.eval_every=20")
+    assert isinstance(again, Finished)
+    with pytest.raises(ConfigError, match="--resume"):
+        _train(project, "pretrain", "pretrain.budget=90 steps", "pretrain.eval_every=20")
+    more = _train(
+        project, "pretrain", "pretrain.budget=90 steps", "pretrain.eval_every=20", mode="resume"
+    )
+    assert more.progress.step == 90
+
+
+def test_micro_batches_do_not_change_the_losses(project: Path) -> None:
+    _prepare(project)
+    losses = []
+    for size in (1, 4):
+        events: list[Event] = []
+        _train(project, "pretrain", f"pretrain.micro_batch_size={size}", mode="restart", events=events)
+        losses.append([event.loss for event in events if isinstance(event, StepDone)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_damaged_checkpoint_is_set_aside(project: Path) -> None:
+    paths = _prepare(project)
+    with pytest.raises(_Stop):
+        _train(project, "pretrain", stop_at=9)
+    newest = paths.pretrain.checkpoints / "step-00000008"
+    model = newest / "model.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-3] ^= 1
+    model.write_bytes(bytes(data))
+    events: list[Event] = []
+    result = _train(project, "pretrain", mode="resume", events=events)
+    assert result.progress.step == 12
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("step-00000008 is damaged: model.safetensors" in note for note in notes)
+    assert (paths.pretrain.checkpoints / "damaged-step-00000008").is_dir()
+
+
+def test_changed_data_is_refused_with_the_difference(project: Path) -> None:
+    paths = _prepare(project)
+    with pytest.raises(_Stop):
+        _train(project, "pretrain", stop_at=9)
+    with pytest.raises(ConfigError, match=r"train.batch_size: 4 → 8"):
+        _train(project, "pretrain", "pretrain.batch_size=8", mode="resume")
+    with pytest.raises(ConfigError, match=r"stopped at step 8"):
+        _train(project, "pretrain")
+    events: list[Event] = []
+    _train(project, "pretrain", "pretrain.learning_rate=0.001", mode="resume", events=events)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("learning_rate: 0.003 → 0.001" in note for note in notes)
+    assert paths.pretrain.pointed(paths.pretrain.best) is not None
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_update(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = _prepare(project)
+    plain = loop.TokenLoss.__call__
+    calls = 0
+
+    def poisoned(self: loop.TokenLoss, *arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return plain(self, *arguments) * (math.nan if calls == 7 else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop.TokenLoss, "__call__", poisoned)
+    with pytest.raises(TrainingError, match=r"loss is nan .* at step 7 \(batch 6\)") as error:
+        _train(project, "pretrain")
+    assert "step-00000004" in str(error.value)
+    newest = paths.pretrain.pointed(paths.pretrain.latest)
+    assert newest is not None and newest.name == "step-00000004"
+
+
+def test_early_stopping_keeps_the_best(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = _prepare(project)
+    plain = loop.evaluate_loss
+    calls = 0
+
+    def rising(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        result = plain(*arguments)  # type: ignore[arg-type]
+        return type(result)(float(calls), None, 0.0, result.tokens)
+
+    monkeypatch.setattr(loop, "evaluate_loss", rising)
+    overrides = ("pretrain.budget=60 steps", "pretrain.early_stopping=3", "pretrain.keep_last=1")
+    result = _train(project, "pretrain", *overrides)
+    assert isinstance(result, Result) and result.reason == "early stopping"
+    assert result.progress.step == 16 and result.progress.best_step == 4
+    kept = sorted(path.name for path in paths.pretrain.checkpoints.iterdir())
+    assert kept == ["step-00000004", "step-00000016"]
+
+
+def test_checkpoints_open_in_transformers(project: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    folder = paths.pretrain.pointed(paths.pretrain.best)
+    assert folder is not None
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert type(model).__name__ == "Qwen3ForCausalLM"
+    assert tokenizer.decode(tokenizer.encode("the cat", add_special_tokens=False)) == "the cat"
+    state = json.loads((folder / "training_state" / "state.json").read_text(encoding="utf-8"))
+    assert state["progress"]["step"] == 12
