@@ -95,26 +95,25 @@ def _call(name: str, arguments: list[str]) -> int:
 
 def _report(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong, without a traceback; the exit code."""
-    import click
-
     from chatgpt_cli.errors import ChatGPTError
 
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.exceptions.Abort):
+    place: str | None = None
+    if type(error).__name__ == "Abort":
         print("Interrupted.", file=sys.stderr)
         return 130
-    if isinstance(error, click.ClickException):
+    # Typer brings its own copy of Click in some versions: told by what it can do.
+    describe = getattr(error, "format_message", None)
+    if describe is not None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chatgpt"
-        fact, place, remedy, code = error.format_message(), None, f"See {command} --help.", 2
+        fact, remedy, code = str(describe()), f"See {command} --help.", 2
     elif isinstance(error, ChatGPTError):
         fact, place, remedy, code = error.fact, error.place, error.remedy or "", error.exit_code
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        fact, place, code = "the memory is not enough", None, 1
+        fact, code = "the memory is not enough", 1
         remedy = "Set a smaller micro_batch_size, sequence_length or model.preset."
     else:
-        fact, place, code = f"this is a bug: {type(error).__name__}: {error}", None, 1
+        fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."
     if as_json:
         print(json.dumps({"error": {"fact": fact, "place": place, "remedy": remedy}}))
