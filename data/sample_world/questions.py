@@ -11,11 +11,10 @@ from sample_world.sentences import capital
 
 @dataclass(frozen=True)
 class Asked:
-    """A story, a question about it, and the answer, in one language."""
+    """A story, and questions about it with their answers, in one language."""
 
     story: str
-    question: str
-    answer: str
+    turns: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class _Told:
 
 
 def _events(w: World) -> list[_Told]:
-    """Three to five events of different people, things, places and times."""
-    wanted, told = w.random.randint(3, 5), list[_Told]()
+    """Three or four events of different people, things, places and times."""
+    wanted, told = w.random.randint(3, 4), list[_Told]()
     while len(told) < wanted:
         e = w.event(*(one.event.person for one in told))
         others = [one.event for one in told]
@@ -72,11 +71,23 @@ def _bare(one: _Told) -> Pair:
     return Pair(f"the {e.item.thing.en}", f"那{e.item.thing.measure}{e.item.thing.zh}")
 
 
-def asked(w: World) -> tuple[Asked, Asked]:
-    """The same story, question and answer in English and in Chinese."""
+def asked(w: World, most: int = 1) -> tuple[Asked, Asked]:
+    """The same story in English and in Chinese, with at most `most` questions about it."""
     told = _events(w)
     sentences = [_tell(w, one) for one in told]
-    one = w.random.choice(told)
+    turns: list[tuple[Pair, Pair]] = []
+    for _ in range(3 * most):
+        turn = _question(w, w.random.choice(told))
+        if turn not in turns and len(turns) < most:
+            turns.append(turn)
+    return (
+        Asked(" ".join(s.en for s in sentences), [(q.en, a.en) for q, a in turns]),
+        Asked("".join(s.zh for s in sentences), [(q.zh, a.zh) for q, a in turns]),
+    )
+
+
+def _question(w: World, one: _Told) -> tuple[Pair, Pair]:
+    """A question about an event, and its short answer."""
     e, bare = one.event, _bare(one)
     zh_verb = e.verb.zh_past.removesuffix("了")
     kinds = ["where", "who", "what", "when"]
@@ -86,10 +97,8 @@ def asked(w: World) -> tuple[Asked, Asked]:
         kinds += ["colour"] * 2
     kind = w.random.choice(kinds)
     if kind == "where":
-        en, zh = (
-            f"Where did {e.person.en} {e.verb.base} {bare.en}?",
-            f"{e.person.zh}在哪里{zh_verb}{bare.zh}？",
-        )
+        en = f"Where did {e.person.en} {e.verb.base} {bare.en}?"
+        zh = f"{e.person.zh}在哪里{zh_verb}{bare.zh}？"
         answer = Pair(e.place.en, f"在{e.place.zh}")
     elif kind == "who":
         en, zh = f"Who {e.verb.past} {bare.en}?", f"谁{e.verb.zh_past}{bare.zh}？"
@@ -99,10 +108,8 @@ def asked(w: World) -> tuple[Asked, Asked]:
         zh = f"{e.person.zh}在{e.place.zh}{e.verb.zh_past}什么？"
         answer = one.what
     elif kind == "when":
-        en, zh = (
-            f"When did {e.person.en} {e.verb.base} {bare.en}?",
-            f"{e.person.zh}什么时候{zh_verb}{bare.zh}？",
-        )
+        en = f"When did {e.person.en} {e.verb.base} {bare.en}?"
+        zh = f"{e.person.zh}什么时候{zh_verb}{bare.zh}？"
         answer = e.time
     elif kind == "how many":
         en = f"How many {e.item.thing.plural} did {e.person.en} {e.verb.base}?"
@@ -113,7 +120,4 @@ def asked(w: World) -> tuple[Asked, Asked]:
         en = f"What colour was the {e.item.thing.en}?"
         zh = f"那{e.item.thing.measure}{e.item.thing.zh}是什么颜色的？"
         answer = e.item.quality
-    return (
-        Asked(" ".join(s.en for s in sentences), en, answer.en),
-        Asked("".join(s.zh for s in sentences), zh, answer.zh),
-    )
+    return Pair(en, zh), answer

@@ -11,7 +11,12 @@ _LARGEST = 99
 
 
 def held_out(a: int, b: int, sign: str) -> bool:
-    """Whether a pair of numbers, in whatever order, belongs to the test."""
+    """Whether a pair of numbers, in whatever order, belongs to the test.
+
+    The sums of single digits are never held out: all others are worked out with them.
+    """
+    if min(a, b) < 10 and max(a, b) < (10 if sign == "+" else 20):
+        return False
     key = f"{sign} {min(a, b)} {max(a, b)}"
     return hashlib.sha256(key.encode()).digest()[0] % 12 == 0
 
@@ -31,6 +36,26 @@ def pairs(*, test: bool) -> list[tuple[int, int, str]]:
 def result(a: int, b: int, sign: str) -> int:
     """a + b or a - b."""
     return a + b if sign == "+" else a - b
+
+
+def worked_out(a: int, b: int, sign: str) -> Pair:
+    """The answer with its working, digit by digit from the right, as at school."""
+    (a10, a1), (b10, b1) = divmod(a, 10), divmod(b, 10)
+    if sign == "+":
+        carry = int(a1 + b1 > 9)
+        steps = [f"{a1} + {b1} = {a1 + b1}", f"{a10} + {b10} + {carry} = {a10 + b10 + carry}"]
+    else:
+        borrowed = int(a1 < b1)
+        ones = a1 + 10 * borrowed
+        steps = [
+            f"{ones} - {b1} = {ones - b1}",
+            f"{a10} - {b10} - {borrowed} = {a10 - b10 - borrowed}",
+        ]
+    c = result(a, b, sign)
+    return Pair(
+        f"{steps[0]}, {steps[1]}, so the answer is {c}.",
+        f"{steps[0]}，{steps[1]}，所以答案是{c}。",
+    )
 
 
 def asked(r: random.Random, a: int, b: int, sign: str) -> Pair:
@@ -67,7 +92,7 @@ def stated(r: random.Random, a: int, b: int, sign: str) -> str:
         f"{a} {sign} {b} = {c}",
         f"{a} {'plus' if plus else 'minus'} {b} is {c}.",
         f"{a}{'加' if plus else '减'}{b}等于{c}。",
-        f"Question: What is {a} {sign} {b}? Answer: {c}",
-        f"问：{a}{'加' if plus else '减'}{b}等于多少？答：{c}",
+        f"Question: What is {a} {sign} {b}?\nAnswer: {worked_out(a, b, sign).en}",
+        f"问：{a}{'加' if plus else '减'}{b}等于多少？\n答：{worked_out(a, b, sign).zh}",
     ]
     return r.choice(choices)

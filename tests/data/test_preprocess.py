@@ -66,7 +66,17 @@ def _write(path: Path, texts: list[str]) -> None:
     path.write_bytes(pack(raw) if pack else raw)
 
 
-NAMES = ["a.txt", "a.md", "a.jsonl", "a.json", "a.csv", "a.txt.gz", "a.jsonl.bz2", "a.txt.xz", "a.txt.zst"]
+NAMES = [
+    "a.txt",
+    "a.md",
+    "a.jsonl",
+    "a.json",
+    "a.csv",
+    "a.txt.gz",
+    "a.jsonl.bz2",
+    "a.txt.xz",
+    "a.txt.zst",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -151,7 +161,9 @@ def test_workers_do_not_change_the_shards(tmp_path: Path, monkeypatch: pytest.Mo
     source = {"path": str(tmp_path / "a.txt"), "separator": "\n\n"}
     prints = []
     for workers in (1, 2):
-        _run(tmp_path / str(workers), {"sources": [source], "workers": workers, "shard_tokens": 2000})
+        _run(
+            tmp_path / str(workers), {"sources": [source], "workers": workers, "shard_tokens": 2000}
+        )
         folder = RunPaths(tmp_path / str(workers) / "run").data
         shards = TokenShards.open(folder, "train")
         shards.verify()
@@ -159,7 +171,9 @@ def test_workers_do_not_change_the_shards(tmp_path: Path, monkeypatch: pytest.Mo
     assert prints[0] == prints[1] and len(prints[0]["shards"]) > 1  # type: ignore[arg-type]
 
 
-def test_interruption_leaves_the_old_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_leaves_the_old_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\n\n".join(small_text(80)), encoding="utf-8")
     data = {"sources": [{"path": str(path), "separator": "\n\n"}]}

@@ -74,7 +74,28 @@ JSON = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(row=st.dictionaries(st.sampled_from(["messages", "conversations", "instruction", "output", "history", "prompt", "completion", "context", "question", "answers", "src", "tgt"]), JSON, max_size=4))
+@given(
+    row=st.dictionaries(
+        st.sampled_from(
+            [
+                "messages",
+                "conversations",
+                "instruction",
+                "output",
+                "history",
+                "prompt",
+                "completion",
+                "context",
+                "question",
+                "answers",
+                "src",
+                "tgt",
+            ]
+        ),
+        JSON,
+        max_size=4,
+    )
+)
 def test_any_row_is_read_or_refused(row: dict[str, Any]) -> None:
     try:
         convert(row)
@@ -94,9 +115,7 @@ def test_faults_name_file_and_line(tmp_path: Path) -> None:
     assert len(report.rows) == 1 and sum(report.problems.counts.values()) == 2
 
 
-@given(
-    lengths=st.lists(st.integers(1, 32), min_size=1, max_size=200), bins=st.integers(1, 20)
-)
+@given(lengths=st.lists(st.integers(1, 32), min_size=1, max_size=200), bins=st.integers(1, 20))
 def test_packing_loses_nothing_and_overflows_nothing(lengths: list[int], bins: int) -> None:
     packed = pack(np.array(lengths), 32, open_bins=bins)
     assert sorted(item for members in packed for item in members) == list(range(len(lengths)))

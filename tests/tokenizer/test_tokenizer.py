@@ -122,9 +122,10 @@ def test_vocabulary_that_does_not_fit_is_explained(size: int, message: str) -> N
 
 def test_training_is_deterministic() -> None:
     section = TokenizerSection(vocab_size=380)
-    assert train_tokenizer(small_text(50), section).model == train_tokenizer(
-        small_text(50), section
-    ).model
+    assert (
+        train_tokenizer(small_text(50), section).model
+        == train_tokenizer(small_text(50), section).model
+    )
 
 
 def test_damaged_or_missing_tokenizer(tmp_path: Path) -> None:
