@@ -11,7 +11,21 @@ from chatgpt_cli.config.schema import TokenizerSection
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
 
-ENGLISH = "the cat and dog saw a red kite in our garden today while Tom read his old book".split()
+ENGLISH = [
+    "the",
+    "cat",
+    "and",
+    "dog",
+    "saw",
+    "a",
+    "red",
+    "kite",
+    "in",
+    "our",
+    "garden",
+    "today",
+    "Tom",
+]
 CHINESE = "小明今天在花园里看见了一只红色的风筝他很高兴"
 
 
@@ -60,7 +74,11 @@ finetune:
   save_every: 4
   log_every: 1
 evaluate:
-  tasks: [{{name: say, data: {tmp_path / "rows.jsonl"}, metrics: [exact_match, bleu], max_tokens: 8}}]
+  tasks:
+    - name: say
+      data: {tmp_path / "rows.jsonl"}
+      metrics: [exact_match, bleu]
+      max_tokens: 8
 """,
         encoding="utf-8",
     )

@@ -16,7 +16,7 @@ tokenizer:
   # character_coverage: 0.9995   # 1.0 gives every Chinese character a token
 
 data:
-  sources:                   # files, folders or globs: txt md jsonl json csv tsv parquet (+ gz xz zst bz2)
+  sources:                   # files, folders, globs: txt md jsonl json csv tsv parquet, or .gz .xz
     - {source}
     # - path: articles.jsonl
     #   field: text          # the field with the text, in rows

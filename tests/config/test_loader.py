@@ -79,7 +79,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     Path("chatgpt.yaml").write_text("seed: 7\n", encoding="utf-8")
     assert load_config(None, []).config.seed == 7
-    with pytest.raises(ConfigError, match="did you mean chatgpt.yaml"):
+    with pytest.raises(ConfigError, match=r"did you mean chatgpt\.yaml"):
         load_config(Path("chatgtp.yaml"), [])
     assert load_config(Path("quickstart"), []).source == "built-in quickstart"
 

@@ -52,7 +52,7 @@ def _write(path: Path, texts: list[str]) -> None:
     elif ".json" in name:
         data = json.dumps([{"text": t} for t in texts])
     elif ".csv" in name:
-        data = "id,text\n" + "".join('{},"{}"\n'.format(i, t) for i, t in enumerate(texts))
+        data = "id,text\n" + "".join(f'{i},"{t}"\n' for i, t in enumerate(texts))
     else:
         data = "\n\n".join(texts)
     raw = data.encode()
@@ -234,7 +234,7 @@ def test_missing_sources_and_too_little_text(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     with pytest.raises(DataError, match="no file of a known kind"):
         _run(tmp_path, {"sources": [str(tmp_path / "texts")]})
-    with pytest.raises(DataError, match="did you mean .*texts"):
+    with pytest.raises(DataError, match=r"did you mean .*texts"):
         _run(tmp_path, {"sources": [str(tmp_path / "textz")]})
     (tmp_path / "a.txt").write_text("\n\n".join(small_text(5)), encoding="utf-8")
     with pytest.raises(DataError, match="too little text"):
