@@ -75,6 +75,29 @@ def test_ctrl_c_saves_and_resume_goes_on(project: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_kill_9_and_resume_ends_as_if_undisturbed(project: Path) -> None:
+    assert _chatgpt(project, "preprocess").returncode == 0
+    budget = ("--set", "pretrain.budget=400 steps", "--set", "pretrain.save_every=40",
+              "--set", "pretrain.eval_every=200")  # fmt: skip
+    whole = _chatgpt(project, "pretrain", "--json", *budget)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatgpt_cli", "pretrain", "--restart", *budget],
+        cwd=project,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+    )
+    checkpoints = project / "run" / "pretrain" / "checkpoints"
+    while process.poll() is None and not (checkpoints / "step-00000080").exists():
+        pass
+    process.kill()
+    process.wait()
+    again = _chatgpt(project, "pretrain", "--resume", "--json", *budget)
+    assert again.returncode == 0, again.stderr
+    one, other = json.loads(whole.stdout), json.loads(again.stdout)
+    assert (one["step"], one["best_loss"]) == (other["step"], other["best_loss"])
+
+
 USAGE = [
     (("pretrian",), 2, "Did you mean pretrain?"),
     (("pretrain", "--confg", "x"), 2, "No such option"),
