@@ -64,7 +64,7 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
         shutil.rmtree(leftover, ignore_errors=True)
     problems = ProblemLog(config.data.on_error, "data.on_error")
     files = [file for source in sources for file in source.files]
-    tell(f"Reading {len(files)} files, {sum(f.size for f in files) / 1e6:,.1f} MB")
+    tell(f"Reading {len(files)} files, {_size(sum(f.size for f in files))}")
     found, sample = survey(
         sources, config.data, problems, sample_bytes=config.tokenizer.sample_bytes
     )
@@ -75,7 +75,7 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
             remedy="Look at data.min_chars, and at what the files hold.",
         )
     size = sum(len(text.encode()) for text in sample)
-    tell(f"Training the tokenizer ({config.tokenizer.type}) on {size / 1e6:,.1f} MB")
+    tell(f"Training the tokenizer ({config.tokenizer.type}) on {_size(size)}")
     tokenizer = train_tokenizer(sample, config.tokenizer)
     del sample
     tell("Encoding")
@@ -98,6 +98,11 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
         with atomic_path(paths.tokenizer) as tokenizer_folder:
             tokenizer.save(tokenizer_folder)
     return Prepared(manifest, fresh=True)
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} KB"
 
 
 def _find_sources(config: Config) -> list[SourceFiles]:

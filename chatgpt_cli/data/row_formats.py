@@ -132,7 +132,7 @@ def convert(row: Fields) -> tuple[str, list[Message]]:
     near = [match for name in row for match in difflib.get_close_matches(str(name), known, n=1)]
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"no known format has these fields ({names}){hint} Known are messages, ShareGPT "
+        f"no known format has these fields ({names}){hint}. Known are messages, ShareGPT "
         "conversations, Alpaca (instruction, output), prompt and completion, context and "
         "question and answers, src and tgt"
     )

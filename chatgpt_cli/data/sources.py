@@ -116,7 +116,7 @@ def find_files(
             )
     if not files:
         raise DataError(
-            f"no file of a known kind was found ({len(found)} others)",
+            f"there is no text in it ({len(found)} files of other kinds)",
             place=place,
             remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
         )
