@@ -32,10 +32,10 @@ TRAIN_ROWS = {
     "story_qa": 7500,
     "translation_en_zh": 4600,
     "translation_zh_en": 4600,
-    "sentiment": 2600,
-    "arithmetic": 5000,
-    "chat": 2200,
-    "summary": 1800,
+    "sentiment": 1600,
+    "arithmetic": 3200,
+    "chat": 1600,
+    "summary": 1000,
 }
 _ENDS = re.compile(r"(?<=[.!?。！？])|\n")
 
@@ -117,9 +117,9 @@ class Generator:
 
     def _texts(self, w: World) -> dict[str, list[str]]:
         share = self._scale
-        english = self._documents(w, lambda: prose(w, 0), round(5600 * share))
-        chinese = self._documents(w, lambda: prose(w, 1), round(4200 * share))
-        both = self._documents(w, lambda: parallel(w), round(5200 * share))
+        english = self._documents(w, lambda: prose(w, 0), round(4700 * share))
+        chinese = self._documents(w, lambda: prose(w, 1), round(3600 * share))
+        both = self._documents(w, lambda: parallel(w), round(4400 * share))
         return {
             "pretrain/stories-en.txt": english,
             "pretrain/stories-zh.txt": chinese,
@@ -159,8 +159,8 @@ def row_of(task: str, *turns: tuple[str, str]) -> Row:
 
 
 def story_qa(w: World) -> Row:
-    """One question in a test; in training up to four, as people ask on."""
-    most = 1 if w.test else w.random.choice([1, 3, 4])
+    """One question in a test; in training up to eight, as people ask on."""
+    most = 1 if w.test else w.random.choice([1, 6, 8])
     found = w.draw(lambda world: asked(world, most))[0 if w.chance(0.6) else 1]
     (question, answer), *more = found.turns
     return row_of("story_qa", (f"{found.story}\n{question}", answer), *more)
@@ -304,14 +304,14 @@ def prose(w: World, side: int) -> str:
 
     kind = w.random.random()
     space = " " if side == 0 else ""
-    if kind < 0.35:
+    if kind < 0.2:
         told = w.draw(story)
         text = told.en if side == 0 else told.zh
         if w.chance(0.4):
             text += ("\nIn short: " if side == 0 else "\n简单地说：") + choose(told.summary)
         return text
     if kind < 0.75:
-        found = w.draw(lambda world: asked(world, 6))[side]
+        found = w.draw(lambda world: asked(world, 9))[side]
         mark = ("\nQuestion: {}\nAnswer: {}", "\n问：{}\n答：{}")[side]
         return found.story + "".join(mark.format(*turn) for turn in found.turns)
     if kind < 0.88:
