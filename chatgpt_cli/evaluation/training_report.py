@@ -23,10 +23,13 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
   gap: 1rem; }
 figure { margin: 0; } figcaption { color: var(--soft); }
 svg.chart { width: 100%; height: auto; } svg text { fill: var(--soft); font-size: 12px; }
-svg .grid { stroke: var(--line); } svg path, svg polyline { fill: none; stroke-width: 2; }
+svg .grid { stroke: var(--line); } svg .axis, svg .tick { stroke: var(--soft); }
+svg .mark { stroke: var(--soft); stroke-dasharray: 3 3; }
+svg .line { fill: none; stroke-width: 2; }
 svg .train { stroke: var(--a); } svg .raw { stroke: var(--a); opacity: .25; stroke-width: 1; }
 svg .validation { stroke: var(--b); } svg .third { stroke: var(--c); }
-svg .label { text-anchor: middle; }
+svg .dot.validation { fill: var(--b); } svg .dot.third { fill: var(--c); }
+svg .label, svg .xtick, svg .empty { text-anchor: middle; } svg .ytick { text-anchor: end; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem 1rem .2rem 0;
   vertical-align: top; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
 """
