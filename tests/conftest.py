@@ -6,10 +6,15 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from chatgpt_cli.config.schema import TokenizerSection
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ENGLISH = [
     "the",
