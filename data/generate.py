@@ -29,13 +29,13 @@ HERE = Path(__file__).resolve().parent
 SEED = 20240607
 TEST_ROWS = 330
 TRAIN_ROWS = {
-    "story_qa": 7500,
-    "translation_en_zh": 4600,
-    "translation_zh_en": 4600,
-    "sentiment": 1600,
-    "arithmetic": 3200,
-    "chat": 1600,
-    "summary": 1000,
+    "story_qa": 11000,
+    "translation_en_zh": 3200,
+    "translation_zh_en": 3200,
+    "sentiment": 1200,
+    "arithmetic": 2400,
+    "chat": 1400,
+    "summary": 800,
 }
 _ENDS = re.compile(r"(?<=[.!?。！？])|\n")
 
@@ -117,9 +117,9 @@ class Generator:
 
     def _texts(self, w: World) -> dict[str, list[str]]:
         share = self._scale
-        english = self._documents(w, lambda: prose(w, 0), round(4700 * share))
-        chinese = self._documents(w, lambda: prose(w, 1), round(3600 * share))
-        both = self._documents(w, lambda: parallel(w), round(4400 * share))
+        english = self._documents(w, lambda: prose(w, 0), round(5200 * share))
+        chinese = self._documents(w, lambda: prose(w, 1), round(4600 * share))
+        both = self._documents(w, lambda: parallel(w), round(3800 * share))
         return {
             "pretrain/stories-en.txt": english,
             "pretrain/stories-zh.txt": chinese,
@@ -265,7 +265,7 @@ def is_formula(text: str) -> bool:
 
 # "What colour was the hat?" asks about the story; the fact is in the story.
 _ASKS = re.compile(
-    r"What colour was |Who |那.+颜色的？|谁|How many .+ does|Let me try|让我试试|.*别担心|Don't worry"
+    r"What colour was |What happened |What did \w+ do|.+怎么了|.+做了什么|.+发生了什么|Who |那.+颜色的？|谁|How many .+ does|Let me try|让我试试|.*别担心|Don't worry"
     r"|I will help you|我来帮你|\w+说|.*said \w+|真好！|真可惜|.*的话"
 )
 
@@ -312,8 +312,7 @@ def prose(w: World, side: int) -> str:
         return text
     if kind < 0.75:
         found = w.draw(lambda world: asked(world, 9))[side]
-        mark = ("\nQuestion: {}\nAnswer: {}", "\n问：{}\n答：{}")[side]
-        return found.story + "".join(mark.format(*turn) for turn in found.turns)
+        return found.story + "".join(f"\n{question}\n{answer}" for question, answer in found.turns)
     if kind < 0.88:
         remarks = [opinions.opinion(w.random, test=False) for _ in range(w.random.randint(1, 3))]
         words = (("positive", "negative"), ("正面", "负面"))[side]

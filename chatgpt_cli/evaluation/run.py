@@ -152,6 +152,13 @@ def _measure_text(
         )
     except DataError as error:
         results.notes.append(f"The held-out text was not measured: {error.fact}.")
+        return
+    if subject.stage == "finetune":
+        results.notes.append(
+            "The held-out text is plain text, as in pretraining. A finetuned model has learnt to "
+            "answer instead of going on with a text, so it is worse at that than its base model, "
+            "which `chatgpt evaluate --stage pretrain` measures."
+        )
 
 
 def write_results(folder: Path, subject: Subject, results: Results) -> dict[str, Any]:

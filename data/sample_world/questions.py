@@ -34,8 +34,8 @@ class _Told:
 
 
 def _events(w: World) -> list[_Told]:
-    """Three events of different people, things, places and times."""
-    wanted, told = 3, list[_Told]()
+    """Up to three events of different people, things, places and times."""
+    wanted, told = w.random.choice([2, 3] if w.test else [1, 2, 2, 3, 3, 3]), list[_Told]()
     while len(told) < wanted:
         e = w.event(*(one.event.person for one in told))
         others = [one.event for one in told]
@@ -76,8 +76,10 @@ def asked(w: World, most: int = 1) -> tuple[Asked, Asked]:
     told = _events(w)
     sentences = [_tell(w, one) for one in told]
     turns: list[tuple[Pair, Pair]] = []
+    most = min(most, 3 * len(told))
     for _ in range(3 * most):
-        turn = _question(w, w.random.choice(told))
+        one = w.random.choice(told)
+        turn = _open_question(w, one) if not w.test and w.chance(0.25) else _question(w, one)
         if turn not in turns and len(turns) < most:
             turns.append(turn)
     return (
@@ -121,3 +123,42 @@ def _question(w: World, one: _Told) -> tuple[Pair, Pair]:
         zh = f"那{e.item.thing.measure}{e.item.thing.zh}是什么颜色的？"
         answer = e.item.quality
     return Pair(en, zh), answer
+
+
+def _open_question(w: World, one: _Told) -> tuple[Pair, Pair]:
+    """A question with one clue to an event; the answer tells the rest of it."""
+    e, bare = one.event, _bare(one)
+    it = Pair("them", "它们") if one.count > 1 else Pair("it", "它")
+    did_zh = f"{e.verb.zh_past}{one.what.zh}。"
+    at_zh = f"在{e.place.zh}"
+    choices = [
+        (
+            Pair(f"What happened to {bare.en}?", f"{bare.zh}怎么了？"),
+            Pair(
+                f"{e.person.en} {e.verb.past} {it.en} {e.place.en} {e.time.en}.",
+                f"{e.person.zh}{e.time.zh}{at_zh}{e.verb.zh_past}{it.zh}。",
+            ),
+        ),
+        (
+            Pair(f"What did {e.person.en} do?", f"{e.person.zh}做了什么？"),
+            Pair(
+                f"{e.person.en} {e.verb.past} {one.what.en} {e.place.en} {e.time.en}.",
+                f"{e.person.zh}{e.time.zh}{at_zh}{did_zh}",
+            ),
+        ),
+        (
+            Pair(f"What happened {e.time.en}?", f"{e.time.zh}发生了什么？"),
+            Pair(
+                f"{e.person.en} {e.verb.past} {one.what.en} {e.place.en}.",
+                f"{e.person.zh}{at_zh}{did_zh}",
+            ),
+        ),
+        (
+            Pair(f"What happened {e.place.en}?", f"{at_zh}发生了什么？"),
+            Pair(
+                f"{e.person.en} {e.verb.past} {one.what.en} {e.time.en}.",
+                f"{e.person.zh}{e.time.zh}{did_zh}",
+            ),
+        ),
+    ]
+    return w.random.choice(choices)
