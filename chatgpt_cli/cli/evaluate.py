@@ -73,9 +73,9 @@ def evaluate(
     _show(output, results, show)
     for note in results.notes:
         output.warn(note)
+    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}"
     output.success(
-        f"Scores: {project.paths.evaluate / 'results.json'}. "
-        f"Every answer: {project.paths.evaluate / 'predictions.jsonl'}"
+        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''}"
     )
     output.next_step(f"Next: chatgpt chat{config_option(project)}")
 
@@ -85,12 +85,12 @@ _SHARES = ("accuracy", "f1", "exact_match")
 
 def _show(output: Output, results: Results, worst: int) -> None:
     rows = []
-    if results.text is not None:
-        size = f"{results.text.tokens:,} tokens"
-        rows.append(["held-out text", "perplexity", f"{results.text.perplexity:.2f}", size])
-        if results.text.bits_per_byte is not None:
-            bits = f"{results.text.bits_per_byte:.3f}"
-            rows.append(["held-out text", "bits per byte", bits, size])
+    if results.held_out is not None:
+        data, loss = results.held_out.name, results.held_out.loss
+        size = f"{loss.tokens:,} tokens"
+        rows.append([data, "perplexity", f"{loss.perplexity:.2f}", size])
+        if loss.bits_per_byte is not None:
+            rows.append([data, "bits per byte", f"{loss.bits_per_byte:.3f}", size])
     for result in results.tasks:
         for name, score in result.scores.items():
             value = f"{score.value:.3f}" if name in _SHARES else f"{score.value:.1f}"

@@ -158,6 +158,38 @@ def load_conversations(
     Raises:
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
+    rows, held_out, formats = _split(section)
+    encoder = _Encoder(section, tokenizer, sequence_length)
+    train, validation = encoder.encode(rows), encoder.encode(held_out)
+    batches = ConversationBatches(
+        train,
+        batch_size=section.batch_size,
+        sequence_length=sequence_length,
+        packing=section.packing,
+        seed=seed,
+    )
+    return ConversationData(
+        batches,
+        HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length),
+        _notes(formats, len(train), len(validation), encoder, train, batches),
+    )
+
+
+def held_out_conversations(
+    section: FinetuneSection, tokenizer: Tokenizer, sequence_length: int
+) -> HeldOutConversations:
+    """Only the rows that finetuning validates with.
+
+    Raises:
+        DataError: as `load_conversations`.
+    """
+    encoder = _Encoder(section, tokenizer, sequence_length)
+    validation = encoder.encode(_split(section)[1])
+    return HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length)
+
+
+def _split(section: FinetuneSection) -> tuple[list[ChatRow], list[ChatRow], dict[str, int]]:
+    """Rows to train on, rows to validate with, and how many had which format."""
     report = read_rows(section.data, on_error=section.on_error)
     held_out: list[ChatRow] = []
     rows = report.rows
@@ -174,20 +206,7 @@ def load_conversations(
             place="finetune.data",
             remedy="Add rows, raise finetune.validation_fraction, or name validation_data.",
         )
-    encoder = _Encoder(section, tokenizer, sequence_length)
-    train, validation = encoder.encode(rows), encoder.encode(held_out)
-    batches = ConversationBatches(
-        train,
-        batch_size=section.batch_size,
-        sequence_length=sequence_length,
-        packing=section.packing,
-        seed=seed,
-    )
-    return ConversationData(
-        batches,
-        HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length),
-        _notes(report.formats, len(train), len(validation), encoder, train, batches),
-    )
+    return rows, held_out, report.formats
 
 
 def _notes(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, TaskSection
+from chatgpt_cli.data.batch import Batch
+from chatgpt_cli.data.sft import held_out_conversations
 from chatgpt_cli.errors import ConfigError, DataError
 from chatgpt_cli.evaluation.metrics import LIKELIHOOD, METRICS
 from chatgpt_cli.evaluation.tasks import TaskResult, run_task
@@ -34,21 +36,32 @@ class Subject:
     hardware: Hardware
 
 
+HeldOutName = Literal["held-out text", "held-out answers"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The loss on data that training kept aside, and what the data is."""
+
+    name: HeldOutName
+    loss: ValidationLoss
+
+
 @dataclass
 class Results:
     """Everything that was measured. `notes` say what was not, and why."""
 
     tasks: list[TaskResult] = field(default_factory=list)
-    text: ValidationLoss | None = None
+    held_out: HeldOut | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def plan(
     config: Config, *, metrics: list[str], tasks: list[str]
 ) -> tuple[list[tuple[TaskSection, list[str]]], bool]:
-    """Which metrics of which tasks to compute, and whether the held-out text is wanted.
+    """Which metrics of which tasks to compute, and whether held-out data is wanted.
 
-    With no metric named, each task has its own and the text is measured too. A metric
+    With no metric named, each task has its own and the loss is measured too. A metric
     that no chosen task declares is computed for all of them.
 
     Raises:
@@ -102,7 +115,7 @@ def evaluate(
     """
     results = Results()
     if text:
-        _measure_text(subject, config, paths, results, on_task)
+        _measure_held_out(subject, config, paths, results, on_task)
     speaks = subject.model.config.causal and subject.stage != "pretrain"
     if planned and not speaks:
         why = (
@@ -137,46 +150,52 @@ def evaluate(
     return results
 
 
-def _measure_text(
+def _measure_held_out(
     subject: Subject,
     config: Config,
     paths: RunPaths,
     results: Results,
     on_task: Callable[[str, float], None],
 ) -> None:
-    on_task("held-out text", 0.0)
+    """The loss on what the model was trained for: text, or once finetuned, answers."""
+    answers = subject.stage == "finetune"
+    name: HeldOutName = "held-out answers" if answers else "held-out text"
+    on_task(name, 0.0)
     try:
-        batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
-        results.text = evaluate_loss(
+        if answers:
+            length = config.finetune.sequence_length or subject.model.config.context_length
+            batches: Iterable[Batch] = held_out_conversations(
+                config.finetune, subject.tokenizer, length
+            )
+        else:
+            batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
+        loss = evaluate_loss(
             subject.model, batches, subject.tokenizer.token_bytes, subject.hardware
         )
     except DataError as error:
-        results.notes.append(f"The held-out text was not measured: {error.fact}.")
+        results.notes.append(f"No perplexity of {name}: {error.fact}.")
         return
-    if subject.stage == "finetune":
-        results.notes.append(
-            "The held-out text is plain text, as in pretraining. A finetuned model has learnt to "
-            "answer instead of going on with a text, so it is worse at that than its base model, "
-            "which `chatgpt evaluate --stage pretrain` measures."
-        )
+    results.held_out = HeldOut(name, loss)
 
 
 def write_results(folder: Path, subject: Subject, results: Results) -> dict[str, Any]:
     """Write results.json and predictions.jsonl; what results.json holds."""
+    held_out = results.held_out
     content: dict[str, Any] = {
         "format": 1,
         "version": __version__,
         "model": str(subject.folder),
         "stage": subject.stage,
         "decoding": {"temperature": 0},
-        "text": None
-        if results.text is None
+        "held_out": None
+        if held_out is None
         else {
-            "perplexity": results.text.perplexity,
-            "bits_per_byte": results.text.bits_per_byte,
-            "nats_per_token": results.text.nats_per_token,
-            "token_accuracy": results.text.accuracy,
-            "tokens": results.text.tokens,
+            "data": held_out.name,
+            "perplexity": held_out.loss.perplexity,
+            "bits_per_byte": held_out.loss.bits_per_byte,
+            "nats_per_token": held_out.loss.nats_per_token,
+            "token_accuracy": held_out.loss.accuracy,
+            "tokens": held_out.loss.tokens,
         },
         "tasks": {result.task.name: result.summary() for result in results.tasks},
         "notes": results.notes,
