@@ -41,6 +41,8 @@ class TokenizerSection(Section):
     character_coverage: float = Field(0.9995, gt=0.5, le=1.0)
     # How much text the tokenizer is trained on at most, sampled from all of it.
     sample_bytes: int = Field(10_000_000, ge=1_000)
+    # A folder with the tokenizer of another run or model, used as it is; none is trained.
+    path: Path | None = None
 
 
 class SourceSection(Section):

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config
+from chatgpt_cli.config.schema import Config, TokenizerSection
 from chatgpt_cli.data.problems import ProblemLog
 from chatgpt_cli.data.shards import FORMAT, SPLITS, ShardWriter, TokenShards, read_manifest
 from chatgpt_cli.data.sources import find_files
@@ -58,6 +59,9 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
     """
     sources = _find_sources(config)
     request = _request(config, sources)
+    if config.tokenizer.path is not None:
+        # Its faults should show before the reading.
+        request = f"{request} {_given_tokenizer(config.tokenizer.path).hash}"
     if not force and (manifest := _up_to_date(paths, request)):
         return Prepared(manifest, fresh=False)
     for leftover in paths.root.glob(".*.tmp"):
@@ -74,9 +78,7 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
             place="data.sources",
             remedy="Look at data.min_chars, and at what the files hold.",
         )
-    size = sum(len(text.encode()) for text in sample)
-    tell(f"Training the tokenizer ({config.tokenizer.type}) on {_size(size)}")
-    tokenizer = train_tokenizer(sample, config.tokenizer)
+    tokenizer = _tokenizer(config.tokenizer, sample, tell)
     del sample
     tell("Encoding")
     with atomic_path(paths.data) as folder:
@@ -98,6 +100,28 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
         with atomic_path(paths.tokenizer) as tokenizer_folder:
             tokenizer.save(tokenizer_folder)
     return Prepared(manifest, fresh=True)
+
+
+def _tokenizer(section: TokenizerSection, sample: list[str], tell: Tell) -> Tokenizer:
+    """The tokenizer that the configuration names, or one trained on the sample."""
+    if section.path is not None:
+        tell(f"Taking the tokenizer of {section.path}")
+        return _given_tokenizer(section.path)
+    size = sum(len(text.encode()) for text in sample)
+    tell(f"Training the tokenizer ({section.type}) on {_size(size)}")
+    return train_tokenizer(sample, section)
+
+
+def _given_tokenizer(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.load(folder)
+    except ModelError as error:
+        raise ConfigError(
+            f"tokenizer.path: {error.fact}",
+            place=str(folder),
+            remedy="Name a folder with a tokenizer.model that this program made, such as "
+            "runs/NAME/tokenizer.",
+        ) from error
 
 
 def _size(count: int) -> str:

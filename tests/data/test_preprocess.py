@@ -262,3 +262,19 @@ def test_damaged_shards_are_refused(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="manifest"):
         TokenShards.open(folder, "train")
+
+
+def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for seed, folder in enumerate((first, second)):
+        folder.mkdir()
+        (folder / "a.txt").write_text("\n\n".join(small_text(80, seed)), encoding="utf-8")
+    _run(first, {"sources": [{"path": str(first / "a.txt"), "separator": "\n\n"}]})
+    trained = first / "run" / "tokenizer"
+    data = {"sources": [{"path": str(second / "a.txt"), "separator": "\n\n"}]}
+    _run(second, data, tokenizer={"path": str(trained), "vocab_size": 999})
+    used = Tokenizer.load(second / "run" / "tokenizer")
+    assert used.hash == Tokenizer.load(trained).hash
+    with pytest.raises(ConfigError, match=r"tokenizer\.path") as caught:
+        _run(second, data, tokenizer={"path": str(tmp_path)})
+    assert "runs/NAME/tokenizer" in (caught.value.remedy or "")

@@ -42,6 +42,11 @@ def test_the_five_commands_and_chat(project: Path) -> None:
     rows = (project / "run" / "evaluate" / "predictions.jsonl").read_text(encoding="utf-8")
     assert len(rows.splitlines()) == result["tasks"]["say"]["rows"]
 
+    for stage, data in (("auto", "held-out answers"), ("pretrain", "held-out text")):
+        done = _chatgpt(project, "evaluate", "--metric", "perplexity", "--stage", stage, "--json")
+        assert json.loads(done.stdout)["held_out"]["data"] == data
+        assert json.loads(done.stdout)["held_out"]["perplexity"] > 1
+
     done = _chatgpt(project, "evaluate", "--task", "say", "--max-rows", "3")
     assert done.returncode == 0 and "exact_match" in done.stdout, done.stderr
     done = _chatgpt(project, "generate", "Say the 3", "--max-tokens", "5", "--temperature", "0")
