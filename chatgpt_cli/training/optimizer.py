@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from chatgpt_cli.config.schema import TrainingSection
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.training.muon import Blocks, Muon
+
+
+def _blocks(name: str, matrix: Tensor, head_dim: int) -> Blocks:
+    """Attention's matrices hold one block a head; all others are one block."""
+    if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
+        return Blocks(matrix.shape[0] // head_dim, dim=0)
+    if name.endswith("o_proj.weight"):
+        return Blocks(matrix.shape[1] // head_dim, dim=1)
+    return Blocks()
 
 
 class Optimizers:
     """One or two of PyTorch's optimizers, stepped and saved as one.
 
-    Muon (Jordan et al. 2024; `torch.optim.Muon`) takes the two-dimensional weights
-    inside the blocks, whose gradients it orthogonalises; embeddings, the output
-    matrix, norms and biases go to AdamW (Loshchilov & Hutter 2019), and with
-    `optimizer: adamw` everything does. Vectors are never decayed.
+    Muon (Jordan et al. 2024) takes the two-dimensional weights inside the blocks;
+    embeddings, the output matrix, norms and biases go to AdamW (Loshchilov & Hutter
+    2019), and with `optimizer: adamw` everything does. Vectors are never decayed.
     """
 
-    def __init__(self, model: nn.Module, section: TrainingSection) -> None:
+    def __init__(self, model: Transformer, section: TrainingSection) -> None:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
         self._section = section
         matrices, tables, vectors = [], [], []
@@ -46,11 +56,10 @@ class Optimizers:
         ]
         if muon and matrices:
             self._all.append(
-                torch.optim.Muon(
-                    matrices,
+                Muon(
+                    [(p, _blocks(self._names[p], p, model.config.head_dim)) for p in matrices],
                     lr=section.muon_learning_rate,
                     weight_decay=section.weight_decay,
-                    adjust_lr_fn="original",
                 )
             )
         self._peaks = [[float(g["lr"]) for g in one.param_groups] for one in self._all]

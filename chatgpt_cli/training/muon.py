@@ -1,0 +1,143 @@
+"""Muon: momentum whose update of each matrix is made orthogonal (Jordan et al. 2024).
+
+PyTorch's own `torch.optim.Muon` takes a quarter of a small model's step on a CPU: it
+iterates five times over one matrix after another. This one takes half of that, because
+
+- matrices of one shape are multiplied together as a batch;
+- four steps with coefficients chosen for the purpose (Amsel et al. 2025, "The Polar
+  Express") come as near as five with fixed ones;
+- attention's matrices are orthogonalised head by head, which is what they are used
+  as, and costs a tenth of doing it whole.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Odd polynomials a x + b x^3 + c x^5, applied one after another: together the best of
+# their kind in the sense of the largest distance from 1 over [0.003, 1], which they map
+# to [0.79, 1.21]. (Each minimises it over the range that the one before leaves.)
+_POLYNOMIALS = (
+    (8.2191, -23.402, 17.1582),
+    (4.0049, -2.9223, 0.5491),
+    (3.5236, -2.6398, 0.5272),
+    (2.5115, -1.8524, 0.4388),
+)
+# Outside its range a polynomial explodes, and rounding to bfloat16 pushes the largest
+# singular values there: each step is given its input a little smaller.
+_MARGIN = 1.02
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a matrix divides into `count` equal blocks along dimension `dim` (0 or 1)."""
+
+    count: int = 1
+    dim: int = 0
+
+    def split(self, matrix: Tensor) -> Tensor:
+        """(rows, cols) -> (count, rows / count, cols) or (count, rows, cols / count)."""
+        rows, cols = matrix.shape
+        if self.dim == 0:
+            return matrix.reshape(self.count, -1, cols)
+        return matrix.reshape(rows, self.count, -1).transpose(0, 1)
+
+    def join(self, blocks: Tensor) -> Tensor:
+        """What `split` took apart."""
+        if self.dim == 0:
+            return blocks.flatten(0, 1)
+        return blocks.transpose(0, 1).flatten(1, 2)
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """The nearest (semi-)orthogonal matrix of each, roughly: singular values near 1.
+
+    Args:
+        matrices: (batch, rows, cols) bfloat16, in which the iteration computes as in
+            the paper; its own error is larger than that of rounding.
+
+    Returns:
+        (batch, rows, cols) bfloat16.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT.contiguous() if tall else matrices
+    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+    x = x * (1 / (norm + 1e-7)).bfloat16()
+    gram = x.new_empty(x.shape[0], x.shape[1], x.shape[1])
+    inner, other = torch.empty_like(gram), torch.empty_like(x)
+    for a, b, c in _POLYNOMIALS:
+        a, b, c = a / _MARGIN, b / _MARGIN**3, c / _MARGIN**5
+        torch.bmm(x, x.mT, out=gram)  # (batch, short, short)
+        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=inner)
+        torch.baddbmm(x, inner, x, beta=a, out=other)
+        x, other = other, x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised; decoupled weight decay.
+
+    The update of a (rows, cols) matrix is scaled by sqrt(max(1, rows / cols)), so that
+    one learning rate serves all shapes (Jordan 2024; the spectral condition of Yang,
+    Simon & Bernstein 2023, up to a constant).
+    """
+
+    def __init__(
+        self,
+        matrices: Iterable[tuple[Tensor, Blocks]],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        pairs = list(matrices)
+        self._blocks = dict(pairs)
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__([matrix for matrix, _ in pairs], defaults)
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Update every matrix that has a gradient."""
+        for group in self.param_groups:
+            alike: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    blocks = self._blocks[matrix].split(matrix)
+                    alike[(blocks.shape[1], blocks.shape[2])].append(matrix)
+            for matrices in alike.values():
+                self._update(matrices, group)
+
+    def _update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        """One step of matrices whose blocks have the same shape."""
+        stacked = self._directions(matrices, group["momentum"])
+        sizes = [self._blocks[matrix].count for matrix in matrices]
+        updates = torch.split(orthogonalize(stacked), sizes)
+        keep = 1 - group["lr"] * group["weight_decay"]
+        for matrix, update in zip(matrices, updates, strict=True):
+            scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+            whole = self._blocks[matrix].join(update).to(matrix.dtype)
+            matrix.mul_(keep).add_(whole, alpha=-group["lr"] * scale)
+
+    def _directions(self, matrices: list[Tensor], momentum: float) -> Tensor:
+        """Nesterov's direction of every block, (blocks, rows, cols) bfloat16.
+
+        Matrix by matrix, so that what is read once stays in the cache.
+        """
+        parts = []
+        for matrix in matrices:
+            if not self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+            buffer = self.state[matrix]["momentum_buffer"]
+            gradient = matrix.grad
+            assert gradient is not None
+            buffer.lerp_(gradient, 1 - momentum)
+            # The gradient and the momentum that it has just entered.
+            direction = torch.lerp(gradient, buffer, momentum).bfloat16()
+            parts.append(self._blocks[matrix].split(direction))
+        return torch.cat(parts)
