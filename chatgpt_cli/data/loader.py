@@ -20,15 +20,15 @@ def window_batch(windows: np.ndarray) -> Batch:
     nothing before it tells what comes.
 
     Args:
-        windows: (batch, time + 1) token ids.
+        windows: (batch, time + 1) token ids, int64.
     """
     ids, following = windows[:, :-1], windows[:, 1:]
     starts = ids == BOS
     index = np.arange(ids.shape[1])
     segment_starts = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
     return Batch(
-        input_ids=torch.from_numpy(ids.astype(np.int64)),
-        labels=torch.from_numpy(np.where(following == BOS, IGNORE, following).astype(np.int64)),
+        input_ids=torch.from_numpy(ids.copy()),
+        labels=torch.from_numpy(np.where(following == BOS, IGNORE, following)),
         segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
         position_ids=torch.from_numpy(index - segment_starts),
     )
@@ -76,9 +76,11 @@ class TokenWindows:
         return window_batch(self.windows(index))
 
     def windows(self, index: int) -> np.ndarray:
-        """The tokens of batch `index`: (batch, sequence_length + 1)."""
+        """The tokens of batch `index`: (batch, sequence_length + 1) int64."""
         first = index * self.batch_size
-        return np.stack([self._window(first + row) for row in range(self.batch_size)])
+        rows = [self._window(first + row) for row in range(self.batch_size)]
+        # Shards hold unsigned numbers, in which IGNORE would become a large token id.
+        return np.stack(rows).astype(np.int64)
 
     def _window(self, row: int) -> np.ndarray:
         epoch, position = divmod(row, self._rows)

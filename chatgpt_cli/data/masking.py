@@ -23,7 +23,7 @@ def mask_batch(
     [CLS] and [SEP].
 
     Args:
-        ids: (batch, time) token ids, documents between [BOS] and [EOS].
+        ids: (batch, time) token ids, int64, documents between [BOS] and [EOS].
         vocab_size: random replacements are drawn from the non-special part of it.
         probability: share of tokens to be predicted.
         random: where chance comes from.
@@ -40,8 +40,8 @@ def mask_batch(
     hidden = np.where(target & (fate >= 0.8) & (fate < 0.9), replacement, hidden)
     hidden = np.where(starts, CLS, np.where(ids == EOS, SEP, hidden))
     return Batch(
-        input_ids=torch.from_numpy(hidden.astype(np.int64)),
-        labels=torch.from_numpy(labels.astype(np.int64)),
+        input_ids=torch.from_numpy(hidden),
+        labels=torch.from_numpy(labels),
         segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
         position_ids=torch.from_numpy(index - segment_starts),
     )

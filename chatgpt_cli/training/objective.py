@@ -42,7 +42,6 @@ class TokenLoss:
             labels,
             label_smoothing=self.label_smoothing,
             dtype=self.hardware.dtype,
-            compiled=self.hardware.compile,
         )
 
 

@@ -79,6 +79,14 @@ def test_documents_are_segments_and_bos_is_no_target() -> None:
     assert batch.position_ids[0].tolist() == [0, 1, 0, 1, 2, 3, 0]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_is_no_target_is_ignored_in_unsigned_shards_too(masked: bool) -> None:
+    tokens = np.tile(np.array([BOS, 50, 51, EOS], dtype=np.uint16), 40)
+    source = TokenWindows(_stream(tokens), batch_size=4, sequence_length=20, seed=0)
+    batch = (MaskedWindows(source, 60, 0.3, 0) if masked else source).batch(0)
+    assert set(batch.labels.flatten().tolist()) == {IGNORE, 50, 51} | (set() if masked else {EOS})
+
+
 @pytest.mark.parametrize("tokens", [2, 8, 9, 10, 50, 57])
 def test_held_out_windows_predict_each_token_once(tokens: int) -> None:
     stream = _stream(np.arange(100, 100 + tokens, dtype=np.uint16))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chatgpt_cli.config.model import PRESETS, ModelConfig
 from chatgpt_cli.config.schema import ModelSection
+from chatgpt_cli.model import transformer
 from chatgpt_cli.model.positions import sinusoidal_table
 from chatgpt_cli.model.transformer import AttentionKind, Transformer
 
@@ -30,6 +31,12 @@ CHOICES: dict[str, dict[str, Any]] = {
     "odd": {"norm": "rmsnorm", "positions": "learned", "mlp": "geglu", "bias": True,
             "num_kv_heads": 2, "causal": False, "tie_embeddings": False},
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _several_groups_of_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written-out attention takes its queries in groups, also on these short texts."""
+    monkeypatch.setattr(transformer, "_QUERIES", 7)
 
 
 def build(dtype: torch.dtype = torch.float32, **choices: Any) -> Transformer:

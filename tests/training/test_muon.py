@@ -13,10 +13,10 @@ def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int
     result = orthogonalize(matrices.bfloat16()).float()
     values = torch.linalg.svdvals(result)
     assert result.shape == matrices.shape
-    # Rounding to bfloat16 adds to the polynomials' own 0.21.
-    assert values.max() < 1.3 and 0.7 < values.median() < 1.3
+    # Rounding to bfloat16 adds to the polynomials' own 0.27.
+    assert values.max() < 1.35 and 0.7 < values.median() < 1.3
     if shape[0] != shape[1]:
-        assert values.min() > 0.7
+        assert values.min() > 0.6
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     cosine = (result * (u @ v)).sum() / (result.norm() * (u @ v).norm())
     assert cosine > 0.97
