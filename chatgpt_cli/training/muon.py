@@ -66,28 +66,28 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     Returns:
         (batch, rows, cols) bfloat16.
     """
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT.contiguous() if tall else matrices
-    x = x * (1 / (_norm(x) + 1e-7)).bfloat16()
-    gram = torch.bmm(x, x.mT)  # (batch, short, short)
-    # The sum of the fourth powers is the squared norm of the product.
-    scale = _norm(gram) + 1e-7
-    gram, x = gram * (1 / scale).bfloat16(), x * scale.rsqrt().bfloat16()
+    x, tall = matrices, matrices.shape[1] > matrices.shape[2]
+    gram = _gram(x, tall)
+    # Its norm is the root of the sum of the singular values' fourth powers.
+    size = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True, dtype=torch.float64) + 1e-30
+    gram, x = gram * (1 / size).bfloat16(), x * size.rsqrt().bfloat16()
     inner, other = torch.empty_like(gram), torch.empty_like(x)
     for step, polynomial in enumerate(_POLYNOMIALS):
         a, b, c = (polynomial[i] / _MARGIN ** (2 * i + 1) for i in range(3))
         if step:
-            torch.bmm(x, x.mT, out=gram)
+            gram = _gram(x, tall)
         torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=inner)
-        torch.baddbmm(x, inner, x, beta=a, out=other)
+        if tall:
+            torch.baddbmm(x, x, inner, beta=a, out=other)
+        else:
+            torch.baddbmm(x, inner, x, beta=a, out=other)
         x, other = other, x
-    return x.mT if tall else x
+    return x
 
 
-def _norm(matrices: Tensor) -> Tensor:
-    """Frobenius norm of each, (batch, 1, 1) float32."""
-    norm: Tensor = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True, dtype=torch.float32)
-    return norm
+def _gram(x: Tensor, tall: bool) -> Tensor:
+    """The smaller of x^T x and x x^T, (batch, short, short)."""
+    return torch.bmm(x.mT, x) if tall else torch.bmm(x, x.mT)
 
 
 class Muon(torch.optim.Optimizer):
