@@ -182,8 +182,14 @@ class TrainingSection(Section):
     log_every: int = Field(10, gt=0)
     # Validation tokens per evaluation, at most.
     eval_tokens: int = Field(200_000, gt=0)
-    # Checkpoints kept besides the best one.
+    # Checkpoints kept: the newest, those with the lowest validation loss, and those of
+    # every so many steps.
     keep_last: int = Field(2, gt=0)
+    keep_best: int = Field(1, gt=0)
+    keep_every: int | None = Field(None, gt=0)
+    # Steps that may be left out because the loss or a gradient is not a number; one
+    # more stops training.
+    skip_bad_steps: int = Field(0, ge=0)
     # Prompts continued at each evaluation, shown and logged.
     sample_prompts: list[str] = Field(default_factory=list)
     sample_tokens: int = Field(60, gt=0)

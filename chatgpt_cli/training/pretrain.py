@@ -11,7 +11,7 @@ from chatgpt_cli.config.schema import Config, HardwareSection, TrainingSection
 from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
 from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
-from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.data.shards import Split, TokenShards
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
@@ -93,13 +93,7 @@ def _data(
     config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
 ) -> tuple[BatchSource, Iterable[Batch]]:
     section = config.pretrain
-    shards = TokenShards.open(paths.data, "train")
-    if shards.tokenizer_sha256 != tokenizer.hash:
-        raise DataError(
-            "the token shards were made with another tokenizer",
-            place=str(paths.data),
-            remedy="Run `chatgpt preprocess` again.",
-        )
+    shards = _shards(paths, "train", tokenizer)
     train = TokenWindows(
         shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
     )
@@ -110,6 +104,17 @@ def _data(
     return MaskedWindows(train, vocab, share, config.seed), held_out
 
 
+def _shards(paths: RunPaths, split: Split, tokenizer: Tokenizer) -> TokenShards:
+    shards = TokenShards.open(paths.data, split)
+    if shards.tokenizer_sha256 != tokenizer.hash:
+        raise DataError(
+            "the token shards were made with another tokenizer",
+            place=str(paths.data),
+            remedy="Run `chatgpt preprocess` again.",
+        )
+    return shards
+
+
 def held_out_batches(
     config: Config, paths: RunPaths, tokenizer: Tokenizer, *, max_tokens: int | None
 ) -> Iterable[Batch]:
@@ -117,7 +122,7 @@ def held_out_batches(
     section = config.pretrain
     length = section.sequence_length or config.model.build(vocab_size=1).context_length
     windows = HeldOutWindows(
-        TokenShards.open(paths.data, "validation"),
+        _shards(paths, "validation", tokenizer),
         batch_size=max(1, 8192 // length),
         sequence_length=length,
         max_tokens=max_tokens,
