@@ -83,9 +83,7 @@ def open_stage(
     for line in changes:
         observe(Note(f"Continuing with a changed setting: {line}"))
     if _of(changes, _OTHER_EVALUATION):
-        observe(
-            Note("Evaluations are not comparable with the earlier ones: the best is forgotten.")
-        )
+        observe(Note("The evaluation changes: the best so far is forgotten."))
         progress = replace(saved.progress, best_step=None, best_loss=None, stale=0)
         saved = replace(saved, progress=progress)
     return replace(saved, changes=changes)
