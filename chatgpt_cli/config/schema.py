@@ -264,6 +264,12 @@ class GenerateSection(Section):
     repetition_penalty: float = Field(1.0, gt=0)
     stop: list[str] = Field(default_factory=list)
     seed: int | None = None
+    # Weights in 8 or 4 bits: less to read for each token, a little less exact.
+    quantize: Literal["none", "int8", "int4"] = "none"
+    # Above 1: follow the most probable texts instead of drawing one.
+    beams: int = Field(1, ge=1, le=64)
+    # Beam search divides by length^this: 0 prefers short texts, above 1 long ones.
+    length_penalty: float = 1.0
     system_prompt: str | None = None
     # Shown by `chatgpt generate --samples`.
     sample_prompts: list[str] = Field(default_factory=list)
