@@ -227,6 +227,12 @@ class Engine:
         elif generation in self._rows:
             self._leave(self._rows.index(generation))
 
+    def clear(self) -> None:
+        """Forget everything, after an error."""
+        self._cache = self.model.new_cache()
+        self._waiting.clear()
+        self._rows.clear()
+
     def step(self) -> list[tuple[Generation, str]]:
         """The next token of every text, or the first one of those that were waiting.
 

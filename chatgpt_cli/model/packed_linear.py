@@ -48,7 +48,7 @@ def pack_linear(weight: Tensor, bias: Tensor | None, quantization: Quantization)
 
 
 def _onednn_has_bfloat16() -> bool:
-    return torch._C.has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class PlainLinear:
@@ -121,6 +121,7 @@ class Int4Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        out: Tensor
         if flat.shape[0] < _INT4_ROWS:
             out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.table)
         else:
@@ -133,4 +134,4 @@ class Int4Linear:
         numbers = torch.stack((self.pairs & 15, self.pairs >> 4), -1)
         groups = numbers.view(*self.scale.shape, GROUP).to(torch.bfloat16).sub_(8)
         expanded = torch.addcmul(self.offset[..., None], groups, self.scale[..., None])
-        return torch.flatten(expanded, 1)
+        return expanded.reshape(self.pairs.shape[0], -1)
