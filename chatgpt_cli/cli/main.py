@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "Measure a model on held-out data.",
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
+    "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
 }
 
 _USAGE = """\

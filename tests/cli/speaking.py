@@ -33,8 +33,12 @@ def make_tokenizer() -> Tokenizer:
     return Tokenizer(stream.getvalue())
 
 
-def make_run(root: Path, stage: str = "finetune", says: str = "cat", **choices: Any) -> Path:
-    """Write a run whose model, from whatever token, goes on with `says` and <|end|>.
+def make_run(
+    root: Path, stage: str = "finetune", says: str = "cat", *, ends: bool = True, **choices: Any
+) -> Path:
+    """Write a run whose model, from whatever token, goes on with `says`.
+
+    Then comes <|end|>, or the same again.
 
     With identity blocks a model's next token depends on the last one only, so an
     untied output matrix can hold any such table. Returns the YAML file.
@@ -48,7 +52,8 @@ def make_run(root: Path, stage: str = "finetune", says: str = "cat", **choices: 
     }  # fmt: skip
     model = Transformer(ModelConfig(**{**shape, **choices}))
     model.initialize(0)
-    chain = [*tokenizer.encode(says), 11]
+    spoken = tokenizer.encode(says)
+    chain = [*spoken, 11 if ends else spoken[0]]
     following = dict(pairwise(chain))
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.eye(vocab, model.config.hidden_size))
