@@ -11,11 +11,14 @@ import sentencepiece
 import torch
 import yaml
 
+from chatgpt_cli.checkpoints import Progress
 from chatgpt_cli.config.model import ModelConfig
-from chatgpt_cli.interop.huggingface import save_model
+from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.checkpoint import save_checkpoint
+from chatgpt_cli.training.metrics_log import Mark
 
 TEXT = ["the cat sat on the mat", "the dog saw the sun", "a cat and a dog ran", "天空是蓝色的"]
 
@@ -60,9 +63,10 @@ def make_run(
         output = model.output_weight.zero_()
         for token in range(vocab):
             output[following.get(token, chain[0]), token] = 5.0
-    files = root / stage
-    save_model(model, tokenizer, files / "checkpoints" / "step-1")
-    (files / "latest").write_text("step-1", encoding="utf-8")
+    save_checkpoint(
+        StagePaths(root / stage), model=model, tokenizer=tokenizer, progress=Progress(step=1),
+        fingerprint={}, settings={}, metrics=Mark(), optimizer={},
+    )  # fmt: skip
     config = root / "chatgpt.yaml"
     values = {"run_dir": str(root), "hardware": {"precision": "float32"},
               "generate": {"temperature": 0, "sample_prompts": ["one", "two"]}}  # fmt: skip

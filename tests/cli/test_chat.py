@@ -29,7 +29,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def conversation(tuned: Path) -> Conversation:
-    loaded = load_model(tuned.parent / "finetune" / "checkpoints" / "step-1")
+    loaded = load_model(tuned.parent / "finetune" / "checkpoints" / "step-00000001")
     return Conversation(Engine.of(loaded.model, loaded.tokenizer), Sampling(temperature=0))
 
 

@@ -82,7 +82,7 @@ def test_chat_and_raw_differ_in_the_prompt(tuned: Path, base: Path) -> None:
 
 
 def test_a_model_folder(base: Path, tuned: Path) -> None:
-    folder = base.parent / "pretrain" / "checkpoints" / "step-1"
+    folder = base.parent / "pretrain" / "checkpoints" / "step-00000001"
     assert run(tuned, "x", "--model", str(folder)).stdout == " dog ran\n"
     assert "no such folder" in failure(tuned, "x", "--model", "nowhere").fact
     assert "no finetuned model" in failure(base, "x", "--stage", "finetune").fact
