@@ -6,10 +6,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+# What a process leaves behind that dies while it writes: the new file or folder under
+# its process's number, and the old folder that was about to be replaced.
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?:(?P<pid>\d+)\.tmp|replaced)")
 
 
 def _sync(path: Path) -> None:
@@ -29,25 +34,54 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; on success it is flushed and renamed to it.
 
     The caller writes a file or makes a folder there. If the block raises, what it
-    wrote is removed and `target` stays as it was. A folder replaces an old folder.
+    wrote is removed and `target` stays as it was. A folder replaces an old folder, which
+    `recover` brings back if the process dies between the two renames.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    replaced = target.with_name(f".{target.name}.replaced")
     _remove(temporary)
     try:
         yield temporary
         if temporary.is_dir():
             for path in temporary.rglob("*"):
                 _sync(path)
-            _sync(temporary)
-            _remove(target)
-        else:
-            _sync(temporary)
+        _sync(temporary)
+        if temporary.is_dir() and target.exists():
+            _remove(replaced)
+            target.rename(replaced)
         temporary.replace(target)
         _sync(target.parent)
+        _remove(replaced)
     except BaseException:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
         _remove(temporary)
         raise
+
+
+def recover(folder: Path) -> None:
+    """Tidy a folder after processes that died while writing: old files are whole again.
+
+    Call it only while no other process writes there.
+    """
+    for path in folder.glob(".*"):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None:
+            continue
+        target = path.with_name(match["name"])
+        if match["pid"] is None and not target.exists():
+            path.rename(target)
+        else:
+            _remove(path)
+
+
+def discard(path: Path) -> None:
+    """Remove a folder such that nobody ever sees half of it under its name."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(doomed)
+    path.rename(doomed)
+    _remove(doomed)
 
 
 def _remove(path: Path) -> None:

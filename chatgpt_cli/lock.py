@@ -2,66 +2,129 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chatgpt_cli.errors import ChatGPTError
+from chatgpt_cli.files import recover
+
+
+@dataclass(frozen=True)
+class _Owner:
+    """Who holds a run directory, as the lock file says it."""
+
+    pid: int
+    host: str
+    command: str
 
 
 @contextmanager
 def run_lock(run_dir: Path, command: str) -> Iterator[None]:
-    """Hold the run directory; a lock whose process is gone is taken over.
+    """Hold the run directory, and tidy what a process that died left half-written.
+
+    The lock file names its owner, for people and for other machines. On one machine
+    it is the operating system's lock on the file that counts: it ends with its process
+    however that ends, and a process that later gets the same number has no part in it.
 
     Raises:
         ChatGPTError: if another process holds it, naming its pid and host.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / ".lock"
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "command": command}
-    while True:
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            break
-        except FileExistsError:
-            _refuse_if_alive(path)
-            path.unlink(missing_ok=True)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        json.dump(owner, stream)
+    descriptor = _acquire(path)
     try:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = _Owner(os.getpid(), socket.gethostname(), command)
+        os.write(descriptor, json.dumps(asdict(owner)).encode())
+        stages = list(run_dir.glob("*/checkpoints"))
+        for folder in (run_dir, *stages, *(stage.parent for stage in stages)):
+            recover(folder)
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Whoever has opened the file by now will see that it is no longer in its place.
+        # Windows keeps an open file; there it stays, and holds nobody up.
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _refuse_if_alive(path: Path) -> None:
+def _acquire(path: Path) -> int:
+    """The open lock file, held."""
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        held = False
+        try:
+            owner = _read(descriptor)
+            if not _lock(descriptor, owner):
+                raise _refusal(path, owner)
+            if owner is not None and owner.host != socket.gethostname():
+                raise _refusal(path, owner)
+            held = path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+        finally:
+            if not held:
+                os.close(descriptor)
+        if held:
+            return descriptor
+
+
+def _lock(descriptor: int, owner: _Owner | None) -> bool:
+    """Take the operating system's lock; False if another process has it."""
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        pid, host, command = int(owner["pid"]), str(owner["host"]), str(owner["command"])
+        if sys.platform == "win32":
+            import msvcrt
+
+            # A byte far behind the text, which others may then still read.
+            os.lseek(descriptor, 1 << 20, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            return False
+        # A file system without locks: what the file says must do.
+        return owner is None or not _is_alive(owner.pid)
+    return True
+
+
+def _read(descriptor: int) -> _Owner | None:
+    """What the file says; None if it is new, or half-written by a process that died."""
+    try:
+        owner = json.loads(os.pread(descriptor, 4096, 0) if hasattr(os, "pread") else b"")
+        return _Owner(int(owner["pid"]), str(owner["host"]), str(owner["command"]))
     except (OSError, ValueError, KeyError, TypeError):
-        # Half-written by a process that died.
-        return
-    if host == socket.gethostname() and not _is_alive(pid):
-        return
-    raise ChatGPTError(
-        f"`chatgpt {command}` is already working here (process {pid} on {host})",
+        return None
+
+
+def _refusal(path: Path, owner: _Owner | None) -> ChatGPTError:
+    who = (
+        f"`chatgpt {owner.command}` is already working here (process {owner.pid} on {owner.host})"
+        if owner
+        else "another process is already working here"
+    )
+    return ChatGPTError(
+        who,
         place=str(path.parent),
         remedy=f"Wait until it ends, or choose another run_dir. If it is gone, delete {path}.",
     )
 
 
 def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():
-        return False
     if os.name == "nt":
         # Signal 0 asks on POSIX; on Windows it would end the process.
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass

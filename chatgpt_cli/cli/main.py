@@ -6,6 +6,7 @@ import difflib
 import importlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -44,7 +45,16 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
     sys.exit(main(sys.argv[1:]))
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """End as after an error: what was begun is tidied, the run directory given up."""
+    sys.exit(128 + number)
 
 
 def main(arguments: list[str]) -> int:
@@ -114,6 +124,10 @@ def _report(error: Exception, *, as_json: bool) -> int:
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         fact, code = "the memory is not enough", 1
         remedy = "Set a smaller micro_batch_size, sequence_length or model.preset."
+    elif isinstance(error, OSError):
+        # A full disk, a folder that may not be written: nothing in here can help it.
+        fact, place, code = error.strerror or str(error), error.filename, 1
+        remedy = "Files that were there are intact. Correct it and run the command again."
     else:
         fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,11 @@ class _View:
         self._display = display
 
     def __call__(self, event: Event) -> None:
+        """Show an event. Training goes on when nobody can see it any more."""
+        with suppress(OSError):
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         from chatgpt_cli.training.events import Evaluated, Note, Sampled
 
         if isinstance(event, Note):

@@ -24,7 +24,8 @@ class ModelConfig(BaseModel):
     num_kv_heads: int = Field(4, gt=0)
     head_dim: int = Field(64, gt=0)
     intermediate_size: int = Field(768, gt=0)
-    context_length: int = Field(256, gt=1)
+    # Position tables are made for all of it.
+    context_length: int = Field(256, gt=1, le=1 << 20)
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     positions: Literal["rope", "learned", "sinusoidal"] = "rope"
     mlp: Literal["swiglu", "geglu", "gelu"] = "swiglu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +48,13 @@ class StagePaths:
         """The checkpoint that `latest` or `best` names, if there is one."""
         try:
             name = pointer.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+        except (OSError, ValueError):
+            return None
+        # Nothing that leads out of the folder, and no name that only looks like one.
+        if re.fullmatch(r"step-\d+", name, re.ASCII) is None:
             return None
         checkpoint = self.checkpoints / name
-        return checkpoint if checkpoint.parent == self.checkpoints and checkpoint.is_dir() else None
+        return checkpoint if checkpoint.is_dir() else None
 
 
 @dataclass(frozen=True)

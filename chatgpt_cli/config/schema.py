@@ -30,6 +30,9 @@ class HardwareSection(Section):
     attention: Literal["auto", "sdpa", "matmul"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     threads: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    # Compute each block twice instead of keeping what it computed: a third more time,
+    # a small part of the memory.
+    gradient_checkpointing: bool = False
 
 
 class TokenizerSection(Section):
@@ -181,10 +184,17 @@ class TrainingSection(Section):
     eval_every: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     save_every: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     log_every: int = Field(10, gt=0)
-    # Validation tokens per evaluation, at most.
-    eval_tokens: int = Field(200_000, gt=0)
-    # Checkpoints kept besides the best one.
+    # Validation tokens per evaluation, at most; "auto" takes so many that all evaluations
+    # together cost about 4% of the run.
+    eval_tokens: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    # Checkpoints kept: the newest, those with the lowest validation loss, and those of
+    # every so many steps.
     keep_last: int = Field(2, gt=0)
+    keep_best: int = Field(1, gt=0)
+    keep_every: int | None = Field(None, gt=0)
+    # Steps that may be left out because the loss or a gradient is not a number; one
+    # more stops training.
+    skip_bad_steps: int = Field(0, ge=0)
     # Prompts continued at each evaluation, shown and logged.
     sample_prompts: list[str] = Field(default_factory=list)
     sample_tokens: int = Field(60, gt=0)

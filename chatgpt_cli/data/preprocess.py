@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,11 +19,18 @@ from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, TokenizerSection
 from chatgpt_cli.data.problems import ProblemLog
-from chatgpt_cli.data.shards import FORMAT, SPLITS, ShardWriter, TokenShards, read_manifest
+from chatgpt_cli.data.shards import (
+    FORMAT,
+    SPLITS,
+    ShardWriter,
+    TokenShards,
+    read_manifest,
+    write_manifest,
+)
 from chatgpt_cli.data.sources import find_files
 from chatgpt_cli.data.survey import SourceFiles, assigned, survey
 from chatgpt_cli.errors import ConfigError, DataError, ModelError
-from chatgpt_cli.files import atomic_path, write_json
+from chatgpt_cli.files import atomic_path
 from chatgpt_cli.tokenizer.special import BOS, EOS, UNK
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
@@ -64,8 +70,6 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
         request = f"{request} {_given_tokenizer(config.tokenizer.path).hash}"
     if not force and (manifest := _up_to_date(paths, request)):
         return Prepared(manifest, fresh=False)
-    for leftover in paths.root.glob(".*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
     problems = ProblemLog(config.data.on_error, "data.on_error")
     files = [file for source in sources for file in source.files]
     tell(f"Reading {len(files)} files, {_size(sum(f.size for f in files))}")
@@ -96,7 +100,7 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
             "vocab_size": tokenizer.vocab_size,
         }
         _check_amount(config, manifest)
-        write_json(folder / "manifest.json", manifest)
+        write_manifest(folder, manifest)
         with atomic_path(paths.tokenizer) as tokenizer_folder:
             tokenizer.save(tokenizer_folder)
     return Prepared(manifest, fresh=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tokenize
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from chatgpt_cli.errors import DataError
-from chatgpt_cli.files import sha256
+from chatgpt_cli.files import sha256, write_json
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -73,6 +76,16 @@ class ShardWriter:
         self._pieces, self._starts, self._held = [], [], 0
 
 
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write manifest.json, with a hash of its own contents."""
+    write_json(folder / "manifest.json", {**manifest, "checksum": _checksum(manifest)})
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """manifest.json of a data folder.
 
@@ -82,16 +95,38 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = manifest["format"] == FORMAT and "splits" in manifest
+        known = manifest["format"] == FORMAT and set(manifest["splits"]) == set(SPLITS)
+        whole = manifest.get("checksum", "") in ("", _checksum(manifest))
     except FileNotFoundError as error:
         raise DataError(
             "there is no preprocessed text", place=str(folder), remedy="Run `chatgpt preprocess`."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
     if not known:
         raise _damaged(path, f"its format is not {FORMAT}")
+    if not whole:
+        raise _damaged(path, "its contents are not what was written")
     return dict(manifest)
+
+
+def _load(path: Path) -> np.ndarray:
+    """Map a NumPy file into memory, whatever its header claims: never more than there is."""
+    try:
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (
+        OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError, MemoryError,
+        RecursionError, tokenize.TokenError,
+    ) as error:  # fmt: skip
+        raise _damaged(path, f"it cannot be read ({error})") from error
+    return mapped
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256(path)
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
 
 
 def _damaged(path: Path, what: str) -> DataError:
@@ -114,23 +149,22 @@ class TokenShards:
 
     @classmethod
     def open(cls, folder: Path, split: Split) -> TokenShards:
-        """Map the shards of a split into memory.
+        """Verify the shards of a split and map them into memory.
 
         Raises:
-            DataError: if they are missing, damaged, or not of the sizes in the manifest.
+            DataError: if they are missing, or not as they were written.
         """
         manifest = read_manifest(folder)
         try:
-            return cls(folder, split, manifest)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise _damaged(folder / "manifest.json", f"an entry is missing ({error})") from error
+            shards = cls(folder, split, manifest)
+            shards.verify()
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise _damaged(folder / "manifest.json", f"an entry is wrong ({error})") from error
+        return shards
 
     def _map(self, shard: dict[str, Any], dtype: str) -> np.ndarray:
         path = self._folder / Path(str(shard["file"])).name
-        try:
-            tokens: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise _damaged(path, f"it cannot be read ({error})") from error
+        tokens = _load(path)
         if tokens.shape != (shard["tokens"],) or tokens.dtype != np.dtype(dtype):
             raise _damaged(
                 path, f"it holds {tokens.shape} {tokens.dtype}, not {shard['tokens']} {dtype}"
@@ -168,10 +202,10 @@ class TokenShards:
         starts, begin = [], 0
         for shard, tokens in zip(self._entry["shards"], self._shards, strict=True):
             path = self._folder / Path(str(shard["file"])).with_suffix(".docs.npy").name
-            try:
-                starts.append(np.load(path, allow_pickle=False) + begin)
-            except (OSError, ValueError, EOFError) as error:
-                raise _damaged(path, f"it cannot be read ({error})") from error
+            offsets = _load(path)
+            if offsets.dtype != np.int64 or offsets.shape != (shard["documents"],):
+                raise _damaged(path, f"it holds {offsets.shape} {offsets.dtype}")
+            starts.append(offsets + begin)
             begin += len(tokens)
         return np.concatenate(starts) if starts else np.zeros(0, dtype=np.int64)
 
@@ -181,13 +215,15 @@ class TokenShards:
         Raises:
             DataError: naming the file that is not as it was written.
         """
+        expected = {}
         for shard in self._entry["shards"]:
             path = self._folder / Path(str(shard["file"])).name
-            starts = path.with_suffix(".docs.npy")
-            if not starts.is_file() or sha256(starts) != shard["docs_sha256"]:
-                raise _damaged(starts, "it is missing or not as it was written")
-            if sha256(path) != shard["sha256"]:
-                raise _damaged(path, "its contents are not what was written")
+            expected[path] = shard["sha256"]
+            expected[path.with_suffix(".docs.npy")] = shard["docs_sha256"]
+        with ThreadPoolExecutor() as pool:
+            for path, found in zip(expected, pool.map(_hash, expected), strict=True):
+                if found != expected[path]:
+                    raise _damaged(path, "its contents are not what was written")
 
     def fingerprint(self) -> dict[str, object]:
         """The hashes of the shards, which change whenever a token does."""

@@ -90,6 +90,7 @@ def load_model(
             remedy="The file is damaged or incomplete: copy it again, or use another checkpoint.",
         ) from None
 
+    _check_size(config, saved, weights)
     if config.positions == "sinusoidal" and _positions_were_trained(config, saved):
         config = config.model_copy(update={"positions": "learned"})
     with torch.device("meta"):
@@ -143,6 +144,17 @@ def read_config(folder: Path) -> ModelConfig:
             place=str(path),
             remedy="The file was changed, or written by a newer version of chatgpt.",
         ) from None
+
+
+def _check_size(config: ModelConfig, saved: dict[str, Tensor], path: Path) -> None:
+    """Refuse a shape that the weights cannot fill, before memory is taken for it."""
+    wanted, there = config.num_parameters(), sum(tensor.numel() for tensor in saved.values())
+    if wanted > there:
+        raise ModelError(
+            f"the weights do not fit config.json: {there:,} numbers for {wanted:,} parameters",
+            place=str(path),
+            remedy="The folder's files belong to different models: copy the whole folder again.",
+        )
 
 
 def _to_saved(model: Transformer) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from chatgpt_cli.checkpoints import best_checkpoint, model_damage
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.errors import ModelError
 
@@ -24,7 +25,8 @@ def locate_model(paths: RunPaths, *, model: Path | None, stage: Stage = "auto") 
     """The folder given, else the best (or latest) finetuned, else the best pretrained model.
 
     Raises:
-        ModelError: if there is none, saying which command makes one.
+        ModelError: if there is none, saying which command makes one, or if its files are
+            not as training wrote them.
     """
     if model is not None:
         if not model.is_dir():
@@ -33,14 +35,21 @@ def locate_model(paths: RunPaths, *, model: Path | None, stage: Stage = "auto") 
                 place=str(model),
                 remedy="--model takes a model folder, with config.json and model.safetensors.",
             )
+        problem = model_damage(model) if (model / "training_state").is_dir() else None
+        if problem is not None:
+            raise ModelError(
+                f"the checkpoint is damaged: {problem}",
+                place=str(model),
+                remedy="If the change is meant, remove training_state and manifest.json: then it "
+                "is a model folder like any other.",
+            )
         return Located(model, _stage_of(model))
     names = ("finetune", "pretrain") if stage == "auto" else (stage,)
     for name in names:
         files = paths.finetune if name == "finetune" else paths.pretrain
-        for pointer in (files.best, files.latest):
-            folder = files.pointed(pointer)
-            if folder is not None:
-                return Located(folder, name)
+        folder = best_checkpoint(files)
+        if folder is not None:
+            return Located(folder, name)
     command = "pretrain" if stage == "auto" else stage
     kind = {"auto": "trained", "pretrain": "pretrained", "finetune": "finetuned"}[stage]
     raise ModelError(

@@ -14,6 +14,7 @@ from typing import Literal, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.model.kv_cache import KVCache
@@ -89,6 +90,13 @@ class Transformer(nn.Module):
         for block in self.model.blocks():
             block.self_attn.kind = kind
 
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again.
+
+        A third more work for a fraction of the memory (Chen et al. 2016).
+        """
+        self.model.gradient_checkpointing = on
+
     def set_dropout(self, probability: float) -> None:
         """Dropout of embeddings and of each attention's and MLP's output while training."""
         self.model.dropout = probability
@@ -136,6 +144,7 @@ class Backbone(nn.Module):
         self.config = config
         self.dropout = config.dropout
         self.attention_kind: AttentionKind = "sdpa"
+        self.gradient_checkpointing = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.positions == "learned":
             self.embed_positions = nn.Embedding(config.context_length, config.hidden_size)
@@ -198,7 +207,10 @@ class Backbone(nn.Module):
             rotary = self.cos[position_ids][:, None], self.sin[position_ids][:, None]
         mask, is_causal = self.visibility(time, segment_ids, cache, x)
         for index, block in enumerate(self.layers):
-            x = block(x, rotary, mask, is_causal, cache, index)
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(block, x, rotary, mask, is_causal, cache, index, use_reentrant=False)
+            else:
+                x = block(x, rotary, mask, is_causal, cache, index)
         if cache is not None:
             cache.advance(time)
         normed: Tensor = self.norm(x)

@@ -1,43 +1,39 @@
-"""Checkpoints: a Hugging Face model folder, the state of training, and a manifest of hashes."""
+"""Saving and loading checkpoints: a Hugging Face model folder and the state of training."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from chatgpt_cli.checkpoints import (
+    STATE,
+    TENSORS,
+    Progress,
+    name_of,
+    progress_from,
+    prune,
+    write_manifest,
+)
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import TrainingError
-from chatgpt_cli.files import atomic_path, sha256, write_text
+from chatgpt_cli.files import atomic_path, write_text
 from chatgpt_cli.interop.huggingface import save_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.metrics_log import Mark
 
-_STATE = Path("training_state") / "state.json"
-_TENSORS = Path("training_state") / "state.safetensors"
-_MANIFEST = "manifest.json"
-
-
-@dataclass
-class Progress:
-    """Where training stands; all of it is saved and restored."""
-
-    step: int = 0
-    tokens: int = 0
-    # Seconds spent training, over all sessions.
-    elapsed: float = 0.0
-    best_step: int | None = None
-    best_loss: float | None = None
-    # Evaluations since the best one.
-    stale: int = 0
-    finished: str | None = None
+# Configuration, manifest, tokenizer files and the blocks that file systems round up to.
+_SMALL_FILES = 1_000_000
+# tokenizer.json and the others, against the SentencePiece model they are made from.
+_TOKENIZER_FILES = 8
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,12 @@ class Saved:
     # What must be the same for a continuation, and the settings it was trained with.
     fingerprint: dict[str, object]
     settings: dict[str, object]
+    # How much of metrics.jsonl belongs to it.
+    metrics: Mark
     optimizer: dict[str, Tensor]
     rng: dict[str, Tensor]
+    # What is different in the continuation, each as "a.b: 1 → 2".
+    changes: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(
@@ -61,6 +61,7 @@ def save_checkpoint(
     progress: Progress,
     fingerprint: dict[str, object],
     settings: dict[str, object],
+    metrics: Mark,
     optimizer: dict[str, Tensor],
 ) -> Path:
     """Write `checkpoints/step-NNNNNNNN`, all of it or nothing, and point `latest` to it.
@@ -68,112 +69,111 @@ def save_checkpoint(
     Raises:
         TrainingError: if the disk is full or cannot be written; what was there stays.
     """
-    target = stage.checkpoints / f"step-{progress.step:08d}"
+    target = stage.checkpoints / name_of(progress.step)
+    needed = size_of(model, tokenizer, optimizer)
     try:
+        _make_room(stage, progress, needed)
         with atomic_path(target) as folder:
             save_model(model, tokenizer, folder)
-            (folder / _STATE).parent.mkdir()
+            (folder / STATE).parent.mkdir()
             state = {
                 "progress": asdict(progress),
                 "fingerprint": fingerprint,
                 "settings": settings,
+                "metrics": asdict(metrics),
             }
-            (folder / _STATE).write_text(
+            (folder / STATE).write_text(
                 json.dumps(state, ensure_ascii=False, indent=2), encoding="utf-8"
             )
             tensors = {f"optimizer.{name}": value for name, value in optimizer.items()}
             tensors |= {f"rng.{name}": value for name, value in _random_state().items()}
-            save_file({n: t.contiguous().cpu() for n, t in tensors.items()}, folder / _TENSORS)
-            _write_manifest(folder)
+            save_file({n: t.contiguous().cpu() for n, t in tensors.items()}, folder / TENSORS)
+            write_manifest(folder)
         write_text(stage.latest, target.name + "\n")
     except (OSError, SafetensorError) as error:
         free = shutil.disk_usage(stage.root.parent).free
         raise TrainingError(
             f"the checkpoint of step {progress.step:,} could not be written: {error}",
             place=str(stage.checkpoints),
-            remedy=f"{free / 1e6:,.0f} MB are free there. Earlier checkpoints are intact: free "
-            "some space and continue with --resume.",
+            remedy=f"It needs about {_megabytes(needed)}; {_megabytes(free)} are free there. "
+            "Earlier checkpoints are intact: free some space and continue with --resume.",
         ) from error
     return target
 
 
-def _write_manifest(folder: Path) -> None:
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    (folder / _MANIFEST).write_text(
-        json.dumps({"format": 1, "files": files}, indent=2), encoding="utf-8"
-    )
+def size_of(model: Transformer, tokenizer: Tokenizer, optimizer: dict[str, Tensor]) -> int:
+    """About how many bytes a checkpoint takes on the disk."""
+    tensors = [*model.parameters(), *optimizer.values()]
+    numbers = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return numbers + _TOKENIZER_FILES * len(tokenizer.model) + _SMALL_FILES
 
 
-def prune(stage: StagePaths, keep_last: int) -> None:
-    """Remove all checkpoints but the newest `keep_last` and those pointed to."""
-    keep = {stage.pointed(stage.best), stage.pointed(stage.latest)}
-    for folder in list_checkpoints(stage)[:-keep_last]:
-        if folder not in keep:
-            shutil.rmtree(folder)
+def _make_room(stage: StagePaths, progress: Progress, needed: int) -> None:
+    """See to it that a checkpoint fits, before anything is written.
 
+    When space is short, what would be removed after the save is removed before it; the
+    newest and the best checkpoint stay.
 
-def list_checkpoints(stage: StagePaths) -> list[Path]:
-    """All checkpoints of a stage, oldest first."""
-    return sorted(path for path in stage.checkpoints.glob("step-*") if path.is_dir())
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None if all are as they were written."""
-    try:
-        files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
-        for name, recorded in files.items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing"
-            if path.stat().st_size != recorded["bytes"]:
-                return f"{name} has {path.stat().st_size:,} bytes instead of {recorded['bytes']:,}"
-            if sha256(path) != recorded["sha256"]:
-                return f"{name} does not have the contents that were written"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{_MANIFEST} cannot be read ({error})"
-    return None
-
-
-def newest_intact(stage: StagePaths, warn: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint whose files are all as written.
-
-    A damaged one is named through `warn`, set aside under another name and never
-    used; then the one before it is tried.
+    Raises:
+        OSError: if there is still too little.
     """
-    for folder in reversed(list_checkpoints(stage)):
-        problem = damage(folder)
-        if problem is None:
-            return folder
-        aside = folder.with_name(f"damaged-{folder.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-        warn(f"Checkpoint {folder.name} is damaged: {problem}. It was set aside as {aside.name}.")
-    return None
+    place = next(p for p in (stage.root, *stage.root.parents) if p.exists())
+    if shutil.disk_usage(place).free < needed:
+        prune(stage, progress, keep_last=1)
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise OSError("the disk is full")
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def load_state(folder: Path) -> Saved:
-    """Read what `save_checkpoint` wrote besides the model (verify it first)."""
+    """Read what `save_checkpoint` wrote besides the model (verify it first).
+
+    Raises:
+        TrainingError: if a file is missing or does not hold what it should.
+    """
     try:
-        state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _TENSORS)
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        tensors = load_file(folder / TENSORS)
         return Saved(
             folder=folder,
-            progress=Progress(**state["progress"]),
-            fingerprint=state["fingerprint"],
-            settings=state["settings"],
+            progress=progress_from(state["progress"]),
+            fingerprint=dict(state["fingerprint"]),
+            settings=dict(state["settings"]),
+            metrics=Mark(int(state["metrics"]["bytes"]), str(state["metrics"]["sha256"])),
             optimizer=_with_prefix(tensors, "optimizer."),
-            rng=_with_prefix(tensors, "rng."),
+            rng=_checked_random_state(_with_prefix(tensors, "rng.")),
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError,
+        ValidationError, SafetensorError,
+    ) as error:  # fmt: skip
         raise TrainingError(
             f"the state of training cannot be read ({error})",
             place=str(folder / "training_state"),
             remedy="Use an earlier checkpoint, or start over with --restart.",
         ) from error
+
+
+def check_optimizer_state(model: Transformer, saved: Saved) -> None:
+    """Refuse tensors that do not belong to the model's parameters.
+
+    Raises:
+        TrainingError: naming the first one.
+    """
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name, tensor in saved.optimizer.items():
+        parameter = name.partition(".")[2].rpartition(".")[0]
+        expected = shapes.get(parameter)
+        if expected is None or (tensor.ndim and tensor.shape != expected):
+            raise TrainingError(
+                f"the optimizer's state does not fit the model: {name} is {tuple(tensor.shape)}",
+                place=str(saved.folder / TENSORS),
+                remedy="Use an earlier checkpoint, or start over with --restart.",
+            )
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -186,6 +186,13 @@ def _random_state() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _checked_random_state(rng: dict[str, Tensor]) -> dict[str, Tensor]:
+    own = torch.get_rng_state()
+    if rng["cpu"].dtype != own.dtype or rng["cpu"].shape != own.shape:
+        raise ValueError("the generator's state is of another size")
+    return rng
 
 
 def restore_random_state(rng: dict[str, Tensor]) -> None:

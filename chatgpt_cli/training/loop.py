@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from chatgpt_cli.checkpoints import Progress, list_checkpoints, name_of, prune
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.config.schema import TrainingSection
 from chatgpt_cli.data.batch import Batch, BatchSource
@@ -22,26 +23,24 @@ from chatgpt_cli.files import write_text
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.checkpoint import (
-    Progress,
     Saved,
-    prune,
+    check_optimizer_state,
     restore_random_state,
     save_checkpoint,
 )
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.events import Evaluated, Note, Observer, Sampled, StepDone
+from chatgpt_cli.training.memory import advise, fitting_sequences, is_out_of_memory
 from chatgpt_cli.training.metrics_log import MetricsLog
 from chatgpt_cli.training.objective import TokenLoss
 from chatgpt_cli.training.optimizer import Optimizers
 from chatgpt_cli.training.schedule import learning_rate_factor
 from chatgpt_cli.training.validation import ValidationLoss, evaluate_loss
+from chatgpt_cli.training.watch import Spike, watch_loss
 
 # How many evaluations and checkpoints "auto" spreads over the budget.
 _AUTO_EVALUATIONS = 20
 _AUTO_CHECKPOINTS = 4
-# Tokens of a micro-batch on a CPU: enough for the matrix kernels to run at speed,
-# few enough that activations do not fill the memory of a laptop.
-_AUTO_MICRO_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -79,21 +78,33 @@ class Trainer:
         self.progress = Progress()
         self._loss = TokenLoss(self.hardware, self.section.label_smoothing)
         self._stop_signal: int | None = None
+        # The step and the end of the last checkpoint.
+        self._saved: tuple[int, str | None] | None = None
 
     def run(self, saved: Saved | None = None) -> Result:
         """Train from the start, or go on from `saved` (whose weights the model has).
 
         Raises:
-            TrainingError: if the loss or a gradient is not a number, or a checkpoint
-                cannot be written. The last checkpoint is intact then.
+            TrainingError: if the loss or a gradient is not a number, the memory is not
+                enough, or a checkpoint cannot be written. The last checkpoint is intact
+                then.
         """
         self._prepare(saved)
         started = time.perf_counter() - self.progress.elapsed
-        self._log.write({"type": "start", "step": self.progress.step, "settings": self.settings})
+        start = {"type": "start", "step": self.progress.step, "settings": self.settings}
+        if saved is not None and saved.changes:
+            start["changes"] = saved.changes
         try:
-            with self._catching_signals(), _Prefetch(self.train, self.progress.step) as batches:
-                reason = self._steps(batches, started)
-            self._finish(reason)
+            self._log.write(start)
+            with self._catching_signals():
+                pin = self.hardware.device.type == "cuda"
+                with _Prefetch(self.train, self.progress.step, pin=pin) as batches:
+                    reason = self._steps(batches, started)
+                self._finish(reason)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._out_of_memory() from error
         finally:
             self._log.close()
         return Result(reason, self.progress, self._stop_signal)
@@ -104,25 +115,47 @@ class Trainer:
         torch.manual_seed(self.seed)
         self.model.to(self.hardware.device)
         self.model.set_attention(self.hardware.attention)
+        self.model.set_gradient_checkpointing(self.hardware.gradient_checkpointing)
         if self.section.dropout is not None:
             self.model.set_dropout(self.section.dropout)
         self.model.train()
         self._optimizers = Optimizers(self.model, self.section)
         if saved is not None:
             self.progress = replace(saved.progress, finished=None)
+            check_optimizer_state(self.model, saved)
             self._optimizers.load_state(saved.optimizer)
             restore_random_state(saved.rng)
-            if self.progress.best_step == self.progress.step:
-                # The process may have ended between the save and this pointer.
-                write_text(self.stage.best, saved.folder.name + "\n")
+            self._saved = (saved.progress.step, saved.progress.finished)
+            # The process may have ended between the save and the pointers.
+            write_text(self.stage.latest, saved.folder.name + "\n")
+            self._point_to_best()
         self._log = MetricsLog(
-            self.stage.metrics, resume_step=None if saved is None else self.progress.step
+            self.stage.metrics,
+            resume=None if saved is None else saved.metrics,
+            step=self.progress.step,
+            warn=lambda text: self.observe(Note(text, "warning")),
         )
-        chosen = self.section.micro_batch_size
-        automatic = max(1, _AUTO_MICRO_TOKENS // self.train.sequence_length)
-        size = automatic if chosen == "auto" else chosen
-        self._micro_batch_size = min(size, self.train.batch_size)
+        self._micro_batch_size = self._sequences_at_once()
+        self.progress.chosen = self.hardware.chosen() | {"micro_batch_size": self._micro_batch_size}
+        self.observe(
+            Note(f"{self.hardware} · {self._micro_batch_size} of {self.train.batch_size} at once")
+        )
         self._forward_compiled()
+
+    def _sequences_at_once(self) -> int:
+        chosen = self.section.micro_batch_size
+        if chosen == "auto":
+            before = self.progress.chosen
+            if before.get("device") == self.hardware.device.type:
+                return min(int(before["micro_batch_size"]), self.train.batch_size)
+            return fitting_sequences(
+                self.model.config,
+                self.hardware,
+                optimizer=self.section.optimizer,
+                length=self.train.sequence_length,
+                batch_size=self.train.batch_size,
+            )
+        return min(chosen, self.train.batch_size)
 
     def _forward_compiled(self) -> None:
         """Compile block by block: as fast as whole, and compiles in less time."""
@@ -152,10 +185,10 @@ class Trainer:
             if log:
                 window_start, window_tokens = now, 0
             spent = time.perf_counter()
-            stop = self._after_step(before, share)
+            finished = self._after_step(before, share)
             window_start += time.perf_counter() - spent
-            if stop:
-                return "early stopping"
+            if finished:
+                return finished
         return "budget"
 
     def _step(self, batch: Batch, share: float) -> tuple[float, float, int]:
@@ -181,20 +214,69 @@ class Trainer:
             self.model.parameters(), self.section.gradient_clip or math.inf
         )
         mean, size = float(total) / targets, float(norm)
-        if not (math.isfinite(mean) and math.isfinite(size)):
-            self._refuse(mean, size)
-        self._optimizers.step()
+        if math.isfinite(mean) and math.isfinite(size):
+            self._optimizers.step()
+        else:
+            self._leave_out(mean, size)
         return mean, size, targets
 
-    def _refuse(self, loss: float, norm: float) -> None:
-        latest = self.stage.pointed(self.stage.latest)
-        kept = f"The last good checkpoint is {latest.name}." if latest else "Nothing was saved yet."
-        raise TrainingError(
+    # ----------------------------------------------------------------- what goes wrong
+
+    def _leave_out(self, loss: float, norm: float) -> None:
+        """Make no update from numbers that are none, as often as is allowed."""
+        what = (
             f"the loss is {loss} and the gradient's norm {norm} at step "
-            f"{self.progress.step + 1:,} (batch {self.progress.step:,}); no update was made",
+            f"{self.progress.step + 1:,} (batch {self.progress.step:,}); no update was made"
+        )
+        allowed = self.section.skip_bad_steps
+        if self.progress.skipped >= allowed:
+            skipped = f", after {allowed:,} such steps were left out" if allowed else ""
+            raise TrainingError(
+                what + skipped,
+                place=str(self.stage.root),
+                remedy=f"{self._kept()} Lower learning_rate and muon_learning_rate, raise "
+                "warmup_fraction, set hardware.precision to float32, or allow skip_bad_steps; "
+                "then continue with --resume or --restart.",
+            )
+        self.model.zero_grad(set_to_none=True)
+        self.progress.skipped += 1
+        number = f"{self.progress.skipped:,} of {allowed:,} allowed"
+        self.observe(Note(f"{what[0].upper()}{what[1:]} ({number}).", "warning"))
+        self._log.write({"type": "skipped", "step": self.progress.step + 1, "reason": what})
+
+    def _kept(self) -> str:
+        """What there is to go on from."""
+        folders = list_checkpoints(self.stage)
+        return (
+            f"The last good checkpoint is {folders[-1].name}." if folders else "Nothing is saved."
+        )
+
+    def _report_spike(self, spike: Spike) -> None:
+        step = self.progress.step
+        self.observe(
+            Note(
+                f"The loss jumped to {spike.loss:.3f} at step {step:,} (about {spike.usual:.3f} "
+                "before). If it does not come back, lower the learning rates or gradient_clip.",
+                "warning",
+            )
+        )
+        self._log.write(
+            {"type": "spike", "step": step, "loss": spike.loss, "usual_loss": spike.usual}
+        )
+
+    def _out_of_memory(self) -> TrainingError:
+        return TrainingError(
+            f"the memory is not enough for micro_batch_size {self._micro_batch_size} at "
+            f"{self.train.sequence_length:,} tokens (step {self.progress.step + 1:,})",
             place=str(self.stage.root),
-            remedy=f"{kept} Lower learning_rate and muon_learning_rate, raise warmup_fraction, or "
-            "set hardware.precision to float32; then continue with --resume or --restart.",
+            remedy=advise(
+                self.model.config,
+                self.hardware,
+                optimizer=self.section.optimizer,
+                micro_batch_size=self._micro_batch_size,
+                sequence_length=self.train.sequence_length,
+            )
+            + f" {self._kept()}",
         )
 
     def _share(self) -> float:
@@ -217,6 +299,9 @@ class Trainer:
         epoch = now.step / self.train.batches_per_epoch
         rate = self._optimizers.learning_rate
         self.observe(StepDone(now.step, share, loss, speed, rate, left, epoch, log))
+        spike = watch_loss(now, loss)
+        if spike is not None:
+            self._report_spike(spike)
         if log:
             self._log.write(
                 {
@@ -235,17 +320,21 @@ class Trainer:
 
     # --------------------------------------------------------- between the steps
 
-    def _after_step(self, before: float, share: float) -> bool:
-        """Evaluate, sample and save when due; True if training should stop early."""
+    def _after_step(self, before: float, share: float) -> str | None:
+        """Evaluate, sample and save when due; the reason if training ends here."""
+        self.progress.validation_loss = None
         evaluate = self._due(self.section.eval_every, before, share, _AUTO_EVALUATIONS)
         improved = evaluate and self._evaluate()
-        if improved or self._due(self.section.save_every, before, share, _AUTO_CHECKPOINTS):
-            self._save()
-        if improved:
-            write_text(self.stage.best, f"step-{self.progress.step:08d}\n")
-            prune(self.stage, self.section.keep_last)
         patience = self.section.early_stopping
-        return bool(patience) and self.progress.stale >= patience and share < 1
+        finished = None
+        if share >= 1:
+            finished = "budget"
+        elif patience and self.progress.stale >= patience:
+            finished = "early stopping"
+        due = self._due(self.section.save_every, before, share, _AUTO_CHECKPOINTS)
+        if improved or due or finished:
+            self._save(finished)
+        return finished
 
     def _due(self, every: int | str, before: float, share: float, parts: int) -> bool:
         if share >= 1:
@@ -263,7 +352,9 @@ class Trainer:
                 self.model, self.validation, self.tokenizer.token_bytes, self.hardware
             )
             self._draw_samples()
-        best = self.progress.best_loss is None or result.nats_per_token < self.progress.best_loss
+        loss, before = result.nats_per_token, self.progress.best_loss
+        best = math.isfinite(loss) and (before is None or loss < before)
+        self.progress.validation_loss = loss
         if best:
             self.progress.best_loss = result.nats_per_token
             self.progress.best_step = self.progress.step
@@ -297,7 +388,9 @@ class Trainer:
             self.observe(Sampled(step, prompt, text))
         self.model.train()
 
-    def _save(self) -> None:
+    def _save(self, finished: str | None) -> None:
+        """Write a checkpoint, with the reason why training ends there, if it does."""
+        self.progress.finished = finished
         save_checkpoint(
             self.stage,
             model=self.model,
@@ -305,25 +398,49 @@ class Trainer:
             progress=self.progress,
             fingerprint=self.fingerprint,
             settings=self.settings,
+            metrics=self._log.mark(),
             optimizer=self._optimizers.state(),
         )
-        prune(self.stage, self.section.keep_last)
+        self._saved = (self.progress.step, finished)
+        self._point_to_best()
+        prune(
+            self.stage,
+            self.progress,
+            keep_last=self.section.keep_last,
+            keep_best=self.section.keep_best,
+            keep_every=self.section.keep_every,
+        )
+
+    def _point_to_best(self) -> None:
+        """Let `best` name the best checkpoint, or nothing if it is no longer there."""
+        best = self.progress.best_step
+        if best is not None and (self.stage.checkpoints / name_of(best)).is_dir():
+            write_text(self.stage.best, name_of(best) + "\n")
+        else:
+            self.stage.best.unlink(missing_ok=True)
 
     def _finish(self, reason: str) -> None:
-        """Save where training stands, with the reason why it ended there."""
-        self.progress.finished = None if reason == "interrupted" else reason
-        self._save()
+        """Save where training stands, unless it just was."""
+        finished = None if reason == "interrupted" else reason
+        if self._saved != (self.progress.step, finished):
+            self._save(finished)
         record: dict[str, Any] = {"type": "end", "step": self.progress.step, "reason": reason}
         self._log.write(record)
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the loop after the present step; a second one at once."""
+        """Ctrl-C, SIGTERM and a closed terminal end the loop after the present step.
+
+        A second signal ends it at once. What is being ignored stays so, as under nohup.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [
+            getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)
+        ]
         before = {number: signal.getsignal(number) for number in numbers}
+        before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
 
         def handle(number: int, _frame: object) -> None:
             self._stop_signal = number
@@ -331,7 +448,7 @@ class Trainer:
                 signal.signal(one, handler)
             self.observe(Note("Stopping after this step and saving. Once more to stop at once."))
 
-        for number in numbers:
+        for number in before:
             signal.signal(number, handle)
         try:
             yield
@@ -343,11 +460,12 @@ class Trainer:
 class _Prefetch:
     """Prepares the next batch in a thread while the model works on this one."""
 
-    def __init__(self, source: BatchSource, first: int) -> None:
+    def __init__(self, source: BatchSource, first: int, *, pin: bool) -> None:
         self._source = source
         self._index = first
+        self._pin = pin
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: Future[Batch] = self._pool.submit(source.batch, first)
+        self._next: Future[Batch] = self._pool.submit(self._prepare, first)
 
     def __enter__(self) -> _Prefetch:
         return self
@@ -358,5 +476,9 @@ class _Prefetch:
     def next(self) -> Batch:
         batch = self._next.result()
         self._index += 1
-        self._next = self._pool.submit(self._source.batch, self._index)
+        self._next = self._pool.submit(self._prepare, self._index)
         return batch
+
+    def _prepare(self, index: int) -> Batch:
+        batch = self._source.batch(index)
+        return batch.pinned() if self._pin else batch

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.training.checkpoint import Progress, Saved, load_state, newest_intact
+from chatgpt_cli.training.checkpoint import Saved, load_state
 from chatgpt_cli.training.events import Note, Observer
 
 Mode = Literal["new", "resume", "restart"]
+
+# Settings whose change would leave the saved state without meaning, and those after
+# which an evaluation cannot be compared with earlier ones.
+_FIXED = ("optimizer",)
+_OTHER_EVALUATION = ("eval_tokens", "validation_data")
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,9 @@ def open_stage(
             observe(Note("There is no checkpoint to continue from; starting at the beginning."))
         return None
     saved = load_state(folder)
-    changes = _differences(saved.settings, settings)
-    fixed = _differences(saved.fingerprint, fingerprint)
+    changed = _differences(saved.settings, settings)
+    fixed = _differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
+    changes = [line for line in changed if line not in fixed]
     done = saved.progress.finished
     if done and not changes and not fixed:
         return Finished(saved.progress)
@@ -75,7 +82,16 @@ def open_stage(
         )
     for line in changes:
         observe(Note(f"Continuing with a changed setting: {line}"))
-    return saved
+    if _of(changes, _OTHER_EVALUATION):
+        observe(Note("The evaluation changes: the best so far is forgotten."))
+        progress = replace(saved.progress, best_step=None, best_loss=None, stale=0)
+        saved = replace(saved, progress=progress)
+    return replace(saved, changes=changes)
+
+
+def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:
+    """The differences that concern these settings."""
+    return [line for line in lines if line.partition(":")[0] in names]
 
 
 def _differences(old: object, new: object, prefix: str = "") -> list[str]:

@@ -258,7 +258,7 @@ def test_damaged_shards_are_refused(tmp_path: Path) -> None:
             TokenShards.open(folder, "train")
     shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DataError, match="not what was written"):
-        TokenShards.open(folder, "train").verify()
+        TokenShards.open(folder, "train")
     (folder / "manifest.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match="manifest"):
         TokenShards.open(folder, "train")

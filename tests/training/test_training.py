@@ -13,8 +13,8 @@ from chatgpt_cli.config.loader import load_config
 from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
-from chatgpt_cli.errors import ConfigError, TrainingError
-from chatgpt_cli.training import loop
+from chatgpt_cli.errors import ConfigError, DataError, TrainingError
+from chatgpt_cli.training import device, loop, memory
 from chatgpt_cli.training.events import Event, Note, StepDone
 from chatgpt_cli.training.finetune import finetune
 from chatgpt_cli.training.loop import Result
@@ -84,6 +84,7 @@ MASKED = (
         ("pretrain", ("pretrain.dropout=0.2", "pretrain.micro_batch_size=3")),
         ("pretrain", ("pretrain.optimizer=adamw", "pretrain.l1=1e-4")),
         ("pretrain", MASKED),
+        ("pretrain", ("hardware.gradient_checkpointing=true", "pretrain.dropout=0.2")),
         ("finetune", ("finetune.dropout=0.1", "finetune.label_smoothing=0.1")),
     ],
 )
@@ -133,6 +134,38 @@ def test_micro_batches_do_not_change_the_losses(project: Path) -> None:
         )
         losses.append([event.loss for event in events if isinstance(event, StepDone)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_memory_only(project: Path) -> None:
+    paths = _prepare(project)
+    weights = []
+    for on in ("false", "true"):
+        _train(
+            project,
+            "pretrain",
+            f"hardware.gradient_checkpointing={on}",
+            "pretrain.dropout=0.2",
+            mode="restart",
+        )
+        weights.append(_weights(paths.pretrain))
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_what_was_chosen_automatically_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is busier when training goes on: its measured choices would differ."""
+    paths, auto = _prepare(project), "hardware.precision=auto"
+    _train(project, "pretrain", auto)
+    losses = _losses(paths.pretrain)
+    shutil.rmtree(paths.pretrain.root)
+    with pytest.raises(_Stop):
+        _train(project, "pretrain", auto, stop_at=9)
+    monkeypatch.setattr(device, "_bfloat16_is_fast", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr(memory, "free_memory", lambda _: 0)
+    _train(project, "pretrain", auto, mode="resume")
+    assert _losses(paths.pretrain) == losses
 
 
 def test_a_damaged_checkpoint_is_set_aside(project: Path) -> None:
@@ -220,3 +253,108 @@ def test_checkpoints_open_in_transformers(project: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("the cat", add_special_tokens=False)) == "the cat"
     state = json.loads((folder / "training_state" / "state.json").read_text(encoding="utf-8"))
     assert state["progress"]["step"] == 12
+
+
+def _poison(monkeypatch: pytest.MonkeyPatch, call: int, error: Exception | None = None) -> None:
+    """Make one loss NaN, or an error."""
+    plain = loop.TokenLoss.__call__
+    calls = 0
+
+    def poisoned(self: loop.TokenLoss, *arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == call and error is not None:
+            raise error
+        return plain(self, *arguments) * (math.nan if calls == call else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop.TokenLoss, "__call__", poisoned)
+
+
+def test_a_bad_step_can_be_left_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = _prepare(project)
+    _poison(monkeypatch, 7)
+    events: list[Event] = []
+    result = _train(project, "pretrain", "pretrain.skip_bad_steps=1", events=events)
+    assert result.progress.step == 12 and result.progress.skipped == 1
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("no update was made (1 of 1 allowed)" in note for note in notes)
+    records = read_metrics(paths.pretrain.metrics)
+    assert [r["step"] for r in records if r["type"] == "skipped"] == [7]
+    assert all(torch.isfinite(value).all() for value in _weights(paths.pretrain).values())
+
+
+def test_out_of_memory_becomes_advice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _prepare(project)
+    _poison(monkeypatch, 7, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(TrainingError, match="micro_batch_size 4 at 32 tokens") as error:
+        _train(project, "pretrain")
+    assert "Set micro_batch_size: 2" in str(error.value) and "step-00000004" in str(error.value)
+
+
+def test_a_spike_is_told_and_logged(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = _prepare(project)
+    plain = loop.TokenLoss.__call__
+    calls = 0
+
+    def jumping(self: loop.TokenLoss, *arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return plain(self, *arguments) + (5000.0 if calls == 70 else 0.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop.TokenLoss, "__call__", jumping)
+    events: list[Event] = []
+    more = ("pretrain.budget=80 steps", "pretrain.eval_every=80", "pretrain.save_every=80")
+    _train(project, "pretrain", *more, events=events)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert len([note for note in notes if "The loss jumped" in note]) == 1
+    assert [r["step"] for r in read_metrics(paths.pretrain.metrics) if r["type"] == "spike"] == [70]
+
+
+def test_changes_are_refused_or_recorded(project: Path) -> None:
+    paths = _prepare(project)
+    with pytest.raises(_Stop):
+        _train(project, "pretrain", stop_at=9)
+    for override, words in (
+        ("pretrain.optimizer=adamw", "optimizer: muon → adamw"),
+        ("model.hidden_size=64", "model.hidden_size: 32 → 64"),
+        ("seed=5", "seed: 1234 → 5"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            _train(project, "pretrain", override, mode="resume")
+    allowed = ("pretrain.learning_rate=1e-3", "pretrain.budget=14 steps", "pretrain.save_every=7")
+    _train(project, "pretrain", *allowed, mode="resume")
+    starts = [r for r in read_metrics(paths.pretrain.metrics) if r["type"] == "start"]
+    assert starts[-1]["step"] == 8
+    assert [line.partition(":")[0] for line in starts[-1]["changes"]] == [
+        "budget", "learning_rate", "save_every",
+    ]  # fmt: skip
+
+
+def test_another_evaluation_forgets_the_best(project: Path) -> None:
+    paths = _prepare(project)
+    with pytest.raises(_Stop):
+        _train(project, "pretrain", stop_at=9)
+    before = paths.pretrain.pointed(paths.pretrain.best)
+    events: list[Event] = []
+    _train(project, "pretrain", "pretrain.eval_tokens=64", mode="resume", events=events)
+    assert before is not None
+    assert any("best so far is forgotten" in e.text for e in events if isinstance(e, Note))
+
+
+def test_pretraining_keeps_what_it_is_told_to(project: Path) -> None:
+    paths = _prepare(project)
+    more = ("pretrain.keep_last=1", "pretrain.keep_every=8", "pretrain.early_stopping=0")
+    result = _train(project, "pretrain", *more)
+    kept = {path.name for path in paths.pretrain.checkpoints.iterdir()}
+    best = f"step-{result.progress.best_step or 0:08d}"
+    assert kept == {"step-00000008", "step-00000012", best}
+
+
+def test_a_shard_with_another_token_is_refused(project: Path) -> None:
+    paths = _prepare(project)
+    shard = paths.data / "train-00000.npy"
+    data = bytearray(shard.read_bytes())
+    data[-20] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match="not what was written"):
+        _train(project, "pretrain")

@@ -1,0 +1,253 @@
+"""Checkpoint folders: which there are, whether they are whole, and which one to use.
+
+Needs no PyTorch: commands ask here before they load anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from chatgpt_cli.config.paths import StagePaths
+from chatgpt_cli.errors import ModelError, TrainingError
+from chatgpt_cli.files import discard, sha256
+
+STATE = Path("training_state") / "state.json"
+TENSORS = Path("training_state") / "state.safetensors"
+_MANIFEST = "manifest.json"
+_FORMAT = 1
+# What a model is read from; only these are verified when it is used and not trained.
+_MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.model")
+_STATE_FILES = (STATE.as_posix(), TENSORS.as_posix())
+
+
+@dataclass
+class Progress:
+    """Where training stands; all of it is saved and restored."""
+
+    step: int = 0
+    tokens: int = 0
+    # Seconds spent training, over all sessions.
+    elapsed: float = 0.0
+    best_step: int | None = None
+    best_loss: float | None = None
+    # Evaluations since the best one.
+    stale: int = 0
+    finished: str | None = None
+    # The validation loss, if it was measured at this very step.
+    validation_loss: float | None = None
+    # Steps without an update, because the loss or a gradient was not a number.
+    skipped: int = 0
+    # How the loss of late runs and varies, and the last step where it jumped.
+    usual_loss: float | None = None
+    usual_deviation: float = 0.0
+    last_spike: int | None = None
+    # What was chosen automatically at the start: a continuation keeps it, because
+    # another choice would round numbers otherwise.
+    chosen: dict[str, str | int] = field(default_factory=dict)
+
+
+_PROGRESS = TypeAdapter(Progress)
+
+
+def progress_from(values: object) -> Progress:
+    """A saved `Progress`.
+
+    Raises:
+        ValueError: for values of other types.
+    """
+    return _PROGRESS.validate_python(values)
+
+
+def name_of(step: int) -> str:
+    """The folder of the checkpoint of a step."""
+    return f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint, by its folder's name."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def list_checkpoints(stage: StagePaths) -> list[Path]:
+    """All checkpoints of a stage, oldest first."""
+    found = (p for p in stage.checkpoints.glob("step-*") if re.fullmatch(r"step-\d+", p.name))
+    return sorted((path for path in found if path.is_dir()), key=step_of)
+
+
+def write_manifest(folder: Path) -> None:
+    """Note size and hash of every file in a checkpoint."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / _MANIFEST).write_text(
+        json.dumps({"format": _FORMAT, "files": files}, indent=2), encoding="utf-8"
+    )
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None if all are as they were written."""
+    problem = _damaged(folder, (*_MODEL_FILES, *_STATE_FILES), None)
+    if problem is None:
+        try:
+            step = _read_state(folder).step
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return f"{STATE} cannot be read ({error})"
+        if name_of(step) != folder.name:
+            return f"it holds step {step:,}"
+    return problem
+
+
+def model_damage(folder: Path) -> str | None:
+    """As `damage`, but only of the files that a model is read from."""
+    return _damaged(folder, _MODEL_FILES, _MODEL_FILES)
+
+
+def _damaged(folder: Path, needed: Iterable[str], only: Iterable[str] | None) -> str | None:
+    try:
+        files = _read_manifest(folder)
+        missing = [name for name in needed if name not in files]
+        if missing:
+            return f"{_MANIFEST} does not name {missing[0]}"
+        for name in files if only is None else only:
+            problem = _file_damage(folder, name, files[name])
+            if problem:
+                return problem
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"{_MANIFEST} cannot be read ({error})"
+    return None
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] != _FORMAT:
+        raise ValueError(f"its format is {manifest['format']}, not {_FORMAT}")
+    files: dict[str, Any] = dict(manifest["files"])
+    if any(PurePosixPath(name).is_absolute() or ".." in name.split("/") for name in files):
+        raise ValueError("it names files elsewhere")
+    return files
+
+
+def _file_damage(folder: Path, name: str, recorded: dict[str, Any]) -> str | None:
+    path = folder / name
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != recorded["bytes"]:
+        return f"{name} has {path.stat().st_size:,} bytes instead of {recorded['bytes']:,}"
+    if sha256(path) != recorded["sha256"]:
+        return f"{name} does not have the contents that were written"
+    return None
+
+
+def newest_intact(stage: StagePaths, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are all as written.
+
+    A damaged one is named through `warn`, set aside under another name and never
+    used; then the one before it is tried.
+
+    Raises:
+        TrainingError: if a damaged one cannot be set aside.
+    """
+    for folder in reversed(list_checkpoints(stage)):
+        problem = damage(folder)
+        if problem is None:
+            return folder
+        aside = folder.with_name(f"damaged-{folder.name}")
+        try:
+            if aside.exists():
+                discard(aside)
+            folder.rename(aside)
+        except OSError as error:
+            raise TrainingError(
+                f"the checkpoint is damaged ({problem}) and cannot be set aside ({error})",
+                place=str(folder),
+                remedy="Move it elsewhere, then continue with --resume.",
+            ) from error
+        warn(f"Checkpoint {folder.name} is damaged: {problem}. It was set aside as {aside.name}.")
+    return None
+
+
+def best_checkpoint(stage: StagePaths) -> Path | None:
+    """The checkpoint to use: the best so far, or the newest if none was evaluated.
+
+    The newest one's state tells, not the files `best` and `latest`, which are there for
+    people and other programs and may lag behind a process that died.
+
+    Raises:
+        ModelError: if its files are not as they were written.
+    """
+    folders = list_checkpoints(stage)
+    if not folders:
+        return None
+    newest = folders[-1]
+    problem = _damaged(newest, _STATE_FILES, (STATE.as_posix(),))
+    if problem is None:
+        best = _read_state(newest).best_step
+        chosen = next((one for one in folders if best == step_of(one)), newest)
+        problem = model_damage(chosen)
+    else:
+        chosen = newest
+    if problem is not None:
+        raise ModelError(
+            f"the checkpoint is damaged: {problem}",
+            place=str(chosen),
+            remedy=f"`chatgpt {stage.root.name} --resume` sets it aside and goes on from the one "
+            "before it; --model DIR uses another one as it is.",
+        )
+    return chosen
+
+
+def _read_state(folder: Path) -> Progress:
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    return progress_from(state["progress"])
+
+
+def prune(
+    stage: StagePaths,
+    progress: Progress,
+    *,
+    keep_last: int,
+    keep_best: int = 1,
+    keep_every: int | None = None,
+) -> None:
+    """Remove the checkpoints that nothing asks to keep.
+
+    Args:
+        stage: where they lie.
+        progress: where training stands; its best step is always kept.
+        keep_last: so many of the newest stay,
+        keep_best: so many of those with the lowest validation loss,
+        keep_every: and those of steps that are multiples of this.
+    """
+    folders = list_checkpoints(stage)
+    keep = {step_of(folder) for folder in folders[-keep_last:]} | {progress.best_step}
+    if keep_every:
+        keep |= {step for step in map(step_of, folders) if step % keep_every == 0}
+    others = [folder for folder in folders if step_of(folder) not in keep]
+    if keep_best > 1 and others:
+        keep |= _lowest(folders, keep_best)
+    for folder in others:
+        if step_of(folder) not in keep:
+            discard(folder)
+
+
+def _lowest(folders: list[Path], count: int) -> set[int]:
+    """The steps of the checkpoints with the lowest validation losses."""
+    losses = []
+    for folder in folders:
+        try:
+            loss = _read_state(folder).validation_loss
+        except (OSError, ValueError, KeyError, TypeError):
+            # It stays until somebody has looked at it.
+            loss = float("-inf")
+        if loss is not None:
+            losses.append((loss, step_of(folder)))
+    return {step for _, step in sorted(losses)[:count]}

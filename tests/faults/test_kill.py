@@ -1,0 +1,134 @@
+"""kill -9 at any moment, then --resume: the same weights to the bit."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from chatgpt_cli.files import sha256
+from tests.faults.commands import (
+    copy,
+    final_state,
+    kill_when,
+    processor_seconds,
+    start,
+    succeed,
+)
+
+MASKED = (
+    "--set", "model.preset=bert", "--set", "model.causal=false",
+    "--set", "pretrain.objective=masked",
+)  # fmt: skip
+COMPILED = ("--set", "hardware.compile=true")
+
+
+def _slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.faults)
+
+
+def _kill_somewhere(
+    folder: Path, command: tuple[str, ...], seconds: float, r: random.Random
+) -> str:
+    """Start a command and kill it: at a random moment of its work, or while it saves.
+
+    Returns:
+        When it died: "before a save", "during a save", "after a save", or "too late".
+    """
+    checkpoints = folder / "run" / command[0] / "checkpoints"
+    process = start(folder, *command)
+    if r.random() < 0.5:
+        moment = r.uniform(0, seconds)
+        killed = kill_when(process, lambda: processor_seconds(process) >= moment)
+    else:
+        # Some polls after a save has begun: in the middle of its files, or just after.
+        patience = r.randrange(12)
+        wanted = r.randrange(1, 8)
+        seen: set[str] = set()
+
+        def saving() -> bool:
+            nonlocal patience
+            seen.update(path.name for path in checkpoints.glob(".step-*.tmp"))
+            if len(seen) >= wanted:
+                patience -= 1
+            return len(seen) >= wanted and patience < 0
+
+        killed = kill_when(process, saving)
+    if not killed:
+        return "too late"
+    if any(checkpoints.glob(".step-*")):
+        return "during a save"
+    return "after a save" if any(checkpoints.glob("step-*")) else "before a save"
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "kills"),
+    [
+        ("pretrain", (), 2),
+        ("finetune", (), 2),
+        _slow("pretrain", (), 50),
+        _slow("finetune", (), 50),
+        _slow("pretrain", MASKED, 10),
+        _slow("pretrain", COMPILED, 5),
+    ],
+)
+def test_killed_training_ends_as_if_undisturbed(
+    stage: str, options: tuple[str, ...], kills: int, prepared: Path, tmp_path: Path
+) -> None:
+    r = random.Random(f"{stage} {options} {kills}")
+    begin = copy(prepared, tmp_path / "begin")
+    if stage == "pretrain":
+        shutil.rmtree(begin / "run" / "pretrain")
+    whole = copy(begin, tmp_path / "whole")
+    process = start(whole, stage, *options)
+    seconds = 0.0
+    while process.exitcode is None:
+        seconds = max(seconds, processor_seconds(process))
+        process.join(0.005)
+    assert process.exitcode == 0, (whole / "output.txt").read_text(encoding="utf-8")
+    expected = final_state(whole, stage)
+
+    moments: Counter[str] = Counter()
+    while moments.total() - moments["too late"] < kills:
+        folder = copy(begin, tmp_path / "killed")
+        moments[_kill_somewhere(folder, (stage, *options), seconds, r)] += 1
+        while r.random() < 0.3:
+            moments[_kill_somewhere(folder, (stage, *options, "--resume"), seconds, r)] += 1
+        succeed(folder, stage, *options, "--resume")
+        assert final_state(folder, stage) == expected, moments
+        leftovers = [path.name for path in (folder / "run").rglob(".*")]
+        assert leftovers == [], leftovers
+    print(f"{stage} {' '.join(options)}: {dict(moments)}")
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = [p for name in ("data", "tokenizer") for p in (folder / "run" / name).iterdir()]
+    return {path.name: sha256(path) for path in files}
+
+
+@pytest.mark.parametrize("kills", [2, _slow(50)])
+def test_killed_preprocessing_begins_again(kills: int, prepared: Path, tmp_path: Path) -> None:
+    r = random.Random(kills)
+    expected = _contents(prepared)
+    begin = copy(prepared, tmp_path / "begin")
+    shutil.rmtree(begin / "run")
+    done = 0
+    while done < kills:
+        folder = copy(begin if done % 2 else prepared, tmp_path / "killed")
+        process = start(folder, "preprocess", "--force")
+        moment = r.uniform(0, 0.6)
+        half = r.random() < 0.5
+
+        def reached(
+            process: object = process, moment: float = moment, half: bool = half, at: Path = folder
+        ) -> bool:
+            if half:
+                return any((at / "run").glob(".*.tmp")) and r.random() < 0.2
+            return processor_seconds(process) >= moment  # type: ignore[arg-type]
+
+        done += kill_when(process, reached)
+        succeed(folder, "preprocess")
+        assert _contents(folder) == expected

@@ -1,0 +1,96 @@
+"""Ctrl-C, SIGTERM and a closed terminal: saved, and the way to go on is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chatgpt_cli.checkpoints import list_checkpoints
+from chatgpt_cli.config.paths import RunPaths
+from tests.faults.commands import copy, end, final_state, start, succeed
+
+LONG = ("--set", "pretrain.budget=100000 steps", "--set", "pretrain.save_every=20000")
+
+
+@pytest.fixture
+def begin(prepared: Path, tmp_path: Path) -> Path:
+    folder = copy(prepared, tmp_path / "begin")
+    shutil.rmtree(folder / "run" / "pretrain")
+    return folder
+
+
+def _step(folder: Path) -> int:
+    """The last step that was logged."""
+    try:
+        lines = (folder / "run/pretrain/metrics.jsonl").read_bytes().splitlines()
+        return int(json.loads(lines[-1])["step"]) if lines else 0
+    except (OSError, ValueError):
+        return 0
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_saves_and_tells_how_to_go_on(name: str, begin: Path) -> None:
+    process = start(begin, "pretrain", *LONG)
+    while _step(begin) < 5:
+        process.join(0.001)
+    number = getattr(signal, name)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    outcome = end(process, begin)
+    assert outcome.code == 128 + number, outcome.text
+    assert "--resume" in outcome.text and "everything is saved" in outcome.text
+    [checkpoint] = list_checkpoints(RunPaths(begin / "run").pretrain)[-1:]
+    assert f"Stopped at step {int(checkpoint.name[5:])}" in outcome.text
+    assert not (begin / "run" / ".lock").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_leaves_at_once_and_nothing_is_half(
+    name: str, begin: Path, tmp_path: Path
+) -> None:
+    whole = copy(begin, tmp_path / "whole")
+    succeed(whole, "pretrain")
+    process = start(begin, "pretrain")
+    stage = RunPaths(begin / "run").pretrain
+    while not list_checkpoints(stage):
+        process.join(0.001)
+    number = getattr(signal, name)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    # The second counts once the first was taken note of.
+    while "Once more" not in (begin / "output.txt").read_text(encoding="utf-8"):
+        if process.exitcode is not None:
+            break
+        process.join(0.0005)
+    if process.exitcode is None:
+        os.kill(process.pid, number)
+    outcome = end(process, begin)
+    assert outcome.code == 128 + number and "Traceback" not in outcome.text, outcome.text
+    assert [path.name for path in (begin / "run").rglob(".*")] == []
+    succeed(begin, "pretrain", "--resume")
+    assert final_state(begin, "pretrain") == final_state(whole, "pretrain")
+
+
+def test_a_closed_terminal_does_not_end_training(begin: Path) -> None:
+    """As with `chatgpt pretrain | head -1`: what cannot be shown is left out."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "chatgpt_cli", "pretrain"],
+        cwd=begin,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    os.close(write)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert list_checkpoints(RunPaths(begin / "run").pretrain)[-1].name == "step-00000060"
