@@ -59,18 +59,19 @@ def overlap(
 ) -> Overlap:
     """Look for each row's question, word for word, in the training data.
 
-    Its first token is left out: it depends on what stands before it. Questions of
-    fewer than nine tokens count as not seen. (Counting short n-grams instead, wherever
-    they stand, would call most questions of one form seen.)
+    It is looked for as it is at a text's beginning and as it is after a space. Questions
+    of fewer than eight tokens count as not seen. (Counting short n-grams instead,
+    wherever they stand, would call most questions of one form seen.)
     """
     questions: dict[int, dict[int, dict[int, list[int]]]] = {}
     for index, row in enumerate(rows):
-        ids = tokenizer.encode(row.messages[-1].content.strip())[1:]
-        if len(ids) >= _ANCHOR:
-            text = _Text(np.array(ids, dtype=np.int64))
-            lengths = questions.setdefault(int(text.hashes(_ANCHOR)[0]), {})
-            whole = int(text.hashes(len(ids))[0])
-            lengths.setdefault(len(ids), {}).setdefault(whole, []).append(index)
+        question = row.messages[-1].content.strip()
+        for ids in (tokenizer.encode(question), tokenizer.encode(f" {question}")):
+            if len(ids) >= _ANCHOR:
+                text = _Text(np.array(ids, dtype=np.int64))
+                lengths = questions.setdefault(int(text.hashes(_ANCHOR)[0]), {})
+                whole = int(text.hashes(len(ids))[0])
+                lengths.setdefault(len(ids), {}).setdefault(whole, []).append(index)
     anchors = np.array(sorted(questions), dtype=np.uint64)
     seen = [False] * len(rows)
     searched = 0
