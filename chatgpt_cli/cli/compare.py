@@ -45,7 +45,7 @@ def compare(
                     f"{one.values[index]:.{one.digits}f}",
                     f"{gap.value:+.{one.digits}f}",
                     f"{gap.low:+.{one.digits}f} to {gap.high:+.{one.digits}f}",
-                    f"{gap.p:.4f}",
+                    f"{against.adjusted:.4f}",
                     against.verdict,
                 ]
             )
@@ -57,7 +57,7 @@ def compare(
     else:
         columns[3] = found.runs[1]
     show.table(f"Against {found.runs[0]}", columns, rows)
-    show.line("Verdicts are at 5%, corrected for the number of comparisons (Holm).")
+    show.line("p is corrected for the number of comparisons (Holm); a verdict needs less than 5%.")
     for note in found.notes:
         show.warn(note)
     write_comparison_page(output, found)

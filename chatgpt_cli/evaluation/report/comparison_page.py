@@ -65,34 +65,31 @@ def _differences(found: Comparison) -> str:
     parts = []
     for index, run in enumerate(found.runs[1:]):
         columns = [
-            Words("task", "任务"),
-            Words("metric", "指标"),
+            Words("task and metric", "任务与指标"),
+            Words("difference and 95% interval", "差异与 95% 区间"),
+            same(""),
+            Words("verdict", "结论"),
             same(found.runs[0]),
             same(run),
-            Words("difference", "差异"),
-            Words("95% interval", "95% 区间"),
-            Words("", ""),
             same("p"),
-            Words("verdict", "结论"),
         ]
         rows = [_row(one, one.against[index], index + 1) for one in found.metrics]
-        parts.append(f'<div class="card">{table(columns, rows, {2, 3, 4, 5, 7})}</div>')
+        parts.append(f'<div class="card">{table(columns, rows, {4, 5, 6})}</div>')
     return "".join(parts)
 
 
 def _row(one: ComparedMetric, against: Against, index: int) -> list[str]:
     digits, gap = one.digits, against.difference
     style = {"better": "better", "worse": "worse"}.get(against.verdict, "soft")
+    interval = f"{gap.low:+.{digits}f} … {gap.high:+.{digits}f}"
     return [
-        escape(one.task),
-        escape(one.metric.replace("_", " ")),
+        f'<span class="first">{escape(one.task)}</span> {escape(one.metric.replace("_", " "))}',
+        f'<b>{gap.value:+.{digits}f}</b> <span class="range">{interval}</span>',
+        f'<span class="wide">{_bar(against, one.better)}</span>',
+        f'<span class="{style}">{_VERDICTS[against.verdict].html()}</span>',
         f"{one.values[0]:.{digits}f}",
         f"{one.values[index]:.{digits}f}",
-        f"{gap.value:+.{digits}f}",
-        f"{gap.low:+.{digits}f} – {gap.high:+.{digits}f}",
-        _bar(against, one.better),
         f"{against.adjusted:.4f}",
-        f'<span class="{style}">{_VERDICTS[against.verdict].html()}</span>',
     ]
 
 

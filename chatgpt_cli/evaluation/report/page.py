@@ -77,6 +77,7 @@ td, th { text-align: left; padding: .3rem 1rem .3rem 0; vertical-align: top;
   border-bottom: 1px solid var(--line); font-weight: 400; overflow-wrap: break-word; }
 thead th { color: var(--soft); font-size: .85rem; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
+.first { color: var(--soft); margin-right: .4rem; }
 .range { color: var(--soft); white-space: nowrap; margin-left: .5rem; }
 table.pairs th { color: var(--soft); white-space: nowrap; }
 table.pairs td { overflow-wrap: anywhere; }
@@ -109,7 +110,8 @@ mark.missing { background: color-mix(in srgb, var(--good) 28%, transparent); fon
 footer { color: var(--soft); font-size: .85rem; margin: 2.5rem 0 1rem; }
 @media (max-width: 600px) { body { padding: .7rem; font-size: 15px; }
   .answer dl { grid-template-columns: 1fr; gap: 0; } .answer dt { margin-top: .3rem; }
-  td, th { padding-right: .7rem; } .wide { display: none; } .range { margin: 0; }
+  td, th { padding-right: .7rem; } .wide { display: none; }
+  .range, .first { margin: 0; display: block; }
   .tile b { font-size: 1.15rem; } }
 @media print { :root, :root:has(:checked) { color-scheme: light; } .switch, .token .more {
   display: none !important; } body { max-width: none; background: #fff; font-size: 11pt; }

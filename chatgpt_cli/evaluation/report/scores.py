@@ -9,14 +9,14 @@ from typing import Any
 
 from chatgpt_cli.evaluation.report.page import figure, folded, table
 from chatgpt_cli.evaluation.svg import Axis
-from chatgpt_cli.evaluation.words import Words
+from chatgpt_cli.evaluation.words import Words, same
 
 _UNIT = {1: 100.0, 3: 1.0}
 SCORE_COLUMNS = [
     Words("task", "任务"),
     Words("metric", "指标"),
     Words("score and 95% interval", "得分与 95% 区间"),
-    Words("", ""),
+    same(""),
     Words("rows", "行数"),
 ]
 
@@ -52,7 +52,7 @@ def _row(
     whole: float | None,
 ) -> list[str]:
     drawn = "" if whole is None else _bar(value, low, high, whole)
-    interval = f"{low:.{digits}f} – {high:.{digits}f}"
+    interval = f"{low:.{digits}f} … {high:.{digits}f}"
     return [
         escape(task),
         escape(name.replace("_", " ")),
