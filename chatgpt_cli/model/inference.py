@@ -8,7 +8,7 @@ of the query's gain. Between the matrices all is float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,13 @@ class InferenceModel:
         """An empty cache for this model."""
         return KVCache(self.config, device=self.device, dtype=self.cache_dtype)
 
+    def read(self, cache: KVCache, first: int, texts: Sequence[Sequence[int]]) -> Tensor:
+        """As `prefill`, but the hidden state after every token: (texts, longest, hidden).
+
+        What stands behind the end of a shorter text means nothing.
+        """
+        return torch.cat(list(self._read(cache, first, texts)), 1)
+
     def prefill(self, cache: KVCache, first: int, texts: Sequence[Sequence[int]]) -> Tensor:
         """Read new tokens into rows of the cache: the logits after each one's last, float32.
 
@@ -75,31 +82,36 @@ class InferenceModel:
         Returns:
             (len(texts), vocab)
         """
-        counts = [len(text) for text in texts]
-        width = max(counts)
+        last = torch.empty(len(texts), self.config.hidden_size, device=self.device)
+        for piece, hidden in enumerate(self._read(cache, first, texts)):
+            for row, text in enumerate(texts):
+                at = len(text) - 1 - piece * _CHUNK
+                if 0 <= at < hidden.shape[1]:
+                    last[row] = hidden[row, at]
+        return self.logits(last)
+
+    def _read(self, cache: KVCache, first: int, texts: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """The hidden states of one piece of the texts after another."""
+        width = max(len(text) for text in texts)
         starts = cache.lengths[first : first + len(texts)]
         # Padding is written behind a row's tokens, where later ones will replace it.
         padded = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts])
         padded = padded.to(self.device)
-        last = torch.empty(len(texts), self.config.hidden_size, device=self.device)
         for begin in range(0, width, _CHUNK):
             piece = padded[:, begin : begin + _CHUNK]
-            hidden = self._forward(piece, cache, first, [start + begin for start in starts])
-            for row, count in enumerate(counts):
-                if begin < count <= begin + piece.shape[1]:
-                    last[row] = hidden[row, count - begin - 1]
-        for row, count in enumerate(counts):
-            cache.lengths[first + row] = starts[row] + count
-        return self._logits(last)
+            yield self._forward(piece, cache, first, [start + begin for start in starts])
+        for row, text in enumerate(texts):
+            cache.lengths[first + row] = starts[row] + len(text)
 
     def decode(self, cache: KVCache, ids: Sequence[int]) -> Tensor:
         """One token more in every row of the cache: the logits after it, (rows, vocab)."""
         lengths = list(cache.lengths)
         hidden = self._forward(torch.tensor(ids).to(self.device)[:, None], cache, 0, lengths)
         cache.lengths = [length + 1 for length in lengths]
-        return self._logits(hidden[:, 0])
+        return self.logits(hidden[:, 0])
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of every token, (..., vocab) float32."""
         return self.head(hidden.to(self.dtype)).float()
 
     def _forward(self, ids: Tensor, cache: KVCache, first: int, starts: list[int]) -> Tensor:
