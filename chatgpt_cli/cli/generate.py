@@ -224,11 +224,10 @@ def _ids(
         ConfigError: for an empty user's turn. (An empty text is the start of any text.)
     """
     from chatgpt_cli.tokenizer.chat import render
-    from chatgpt_cli.tokenizer.special import BOS
 
     tokenizer = opened.loaded.tokenizer
     if not prompt.messages and not as_chat:
-        return [BOS, *tokenizer.encode(prompt.text)]
+        return tokenizer.beginning(prompt.text)
     messages = _messages(prompt)
     if not messages[-1].content.strip():
         raise ConfigError("the prompt is empty", remedy="Write what the model is to answer.")
@@ -255,14 +254,14 @@ def _stream(
     as_chat: bool,
 ) -> None:
     """Write one text as it comes."""
-    from chatgpt_cli.generation.conversation import STOP_IDS
     from chatgpt_cli.generation.engine import stream
 
     if not as_chat and sys.stdout.isatty() and sys.stderr.isatty():
         # On a terminal the text reads as a whole; what is piped on is only what is new.
         typer.secho(prompt.text, nl=False, err=True, dim=True)
     loaded = opened.loaded
-    answer = stream(loaded.model, loaded.tokenizer, ids, sampling, stop_ids=STOP_IDS)
+    stop_ids = loaded.tokenizer.stop_ids
+    answer = stream(loaded.model, loaded.tokenizer, ids, sampling, stop_ids=stop_ids)
     for piece in answer:
         sys.stdout.write(piece)
         sys.stdout.flush()
@@ -282,12 +281,12 @@ def _batch(
     json_output: bool,
 ) -> None:
     """Write all texts at the end, each under its prompt."""
-    from chatgpt_cli.generation.conversation import STOP_IDS
     from chatgpt_cli.generation.engine import complete
 
     loaded = opened.loaded
     repeated = [tokens for tokens in ids for _ in range(n)]
-    completions = complete(loaded.model, loaded.tokenizer, repeated, sampling, stop_ids=STOP_IDS)
+    stop_ids = loaded.tokenizer.stop_ids
+    completions = complete(loaded.model, loaded.tokenizer, repeated, sampling, stop_ids=stop_ids)
     sources = [prompt for prompt in prompts for _ in range(n)]
     if json_output:
         project.output.json(

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", metavar="DIR", help="A model folder, instead of this run's model."),
+    typer.Option(
+        "--model",
+        metavar="DIR",
+        help="Another model than this run's: a folder, a .gguf file, a Hugging Face name, smollm2.",
+    ),
 ]
 StageOption = Annotated[
     Literal["auto", "pretrain", "finetune"],
@@ -86,7 +90,8 @@ def open_model(
     from chatgpt_cli.interop.locate import locate_model
     from chatgpt_cli.training.device import choose_hardware
 
-    located = locate_model(project.paths, model=model, stage=stage)
+    base = project.config.model.from_
+    located = locate_model(project.paths, model=model, stage=stage, base=base)
     shape = read_config(located.folder)
     wanted = project.config.hardware
     hardware = choose_hardware(wanted, context_length=shape.context_length)

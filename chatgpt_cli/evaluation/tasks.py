@@ -10,7 +10,6 @@ from typing import Any
 from chatgpt_cli.config.schema import EvaluateSection, TaskSection
 from chatgpt_cli.data.rows import ChatRow, read_rows
 from chatgpt_cli.evaluation.metrics import METRICS, Score
-from chatgpt_cli.generation.conversation import STOP_IDS
 from chatgpt_cli.generation.engine import complete
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.model.transformer import Transformer
@@ -69,7 +68,7 @@ def run_task(
         tokenizer,
         prompts,
         Sampling(max_tokens=task.max_tokens, temperature=0.0, seed=0),
-        stop_ids=STOP_IDS,
+        stop_ids=tokenizer.stop_ids,
         batch_size=section.batch_size,
         on_progress=on_progress,
     )

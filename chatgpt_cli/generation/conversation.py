@@ -8,11 +8,7 @@ from chatgpt_cli.generation.engine import Stream, answer_room, stream
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
-from chatgpt_cli.tokenizer.special import END, EOS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-
-# Tokens that end an answer.
-STOP_IDS = frozenset({END, EOS})
 
 
 @dataclass
@@ -34,7 +30,13 @@ class Conversation:
     def ask(self, text: str) -> Stream:
         """Add the user's turn and begin the answer; give it back to `answered` when done."""
         self.messages.append(Message("user", text))
-        return stream(self.model, self.tokenizer, self.prompt(), self.sampling, stop_ids=STOP_IDS)
+        return stream(
+            self.model,
+            self.tokenizer,
+            self.prompt(),
+            self.sampling,
+            stop_ids=self.tokenizer.stop_ids,
+        )
 
     def answered(self, text: str) -> None:
         """Add the answer, or as much of it as was wanted."""

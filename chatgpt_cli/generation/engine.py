@@ -15,7 +15,6 @@ from chatgpt_cli.generation.sampling import Sampling, sample
 from chatgpt_cli.generation.text import StoppingText
 from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import BOS, SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 # The share of the context kept free for the answer when a prompt would fill it.
@@ -182,7 +181,7 @@ class _Row:
         longest = context - answer_room(model, sampling)
         truncated = len(prompt) > longest
         if truncated:
-            head = prompt[: int(prompt[0] == BOS and longest > 1)]
+            head = prompt[: int(prompt[0] == tokenizer.bos_id and longest > 1)]
             prompt = head + prompt[len(prompt) - longest + len(head) :]
         limit = min(sampling.max_tokens, context - len(prompt))
         follow = streaming or bool(sampling.stop)
@@ -237,6 +236,7 @@ class _Batch:
         ]
         self.uniforms = torch.stack(draws).to(self.device)  # (batch, longest)
         self.steps = 0
+        self.special = sorted(rows[0].tokenizer.special_ids)
         self.seen = self._seen(model.config.vocab_size)
         size = max(len(row.prompt) + row.limit for row in rows)
         self.cache = KVCache(model.config, len(rows), size, device=self.device, dtype=weight.dtype)
@@ -252,7 +252,7 @@ class _Batch:
         seen = torch.zeros(len(self.rows), vocab_size, dtype=torch.bool)
         for index, row in enumerate(self.rows):
             seen[index, torch.tensor(row.prompt)] = True
-        seen[:, : len(SPECIAL_TOKENS)] = False
+        seen[:, self.special] = False
         return seen.to(self.device)
 
     def step(self) -> list[tuple[_Row, int, float]]:
@@ -262,7 +262,7 @@ class _Batch:
         chosen = logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
         if self.seen is not None:
             self.seen.scatter_(1, ids[:, None], True)
-            self.seen[:, : len(SPECIAL_TOKENS)] = False
+            self.seen[:, self.special] = False
         self.next_ids = ids
         self.steps += 1
         return list(zip(self.rows, ids.tolist(), chosen.tolist(), strict=True))

@@ -11,8 +11,9 @@ from chatgpt_cli.config.schema import Config, HardwareSection, TrainingSection
 from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
 from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
-from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.data.shards import Split, TokenShards
 from chatgpt_cli.errors import DataError
+from chatgpt_cli.interop.base import limitation, project_shape, starting_model
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -40,8 +41,8 @@ def pretrain(
     """
     section = config.pretrain
     tokenizer = Tokenizer.load(paths.tokenizer)
-    shape = config.model.build(vocab_size=tokenizer.vocab_size)
-    length = section.sequence_length or shape.context_length
+    shape = project_shape(config.model, vocab_size=tokenizer.vocab_size)
+    length = config.sequence_length(section, shape.context_length)
     train, validation = _data(config, paths, tokenizer, length)
     fingerprint: dict[str, object] = {
         "model": shape.model_dump(exclude={"dropout"}),
@@ -62,11 +63,15 @@ def pretrain(
         long_run=is_long(section, train, shape.flops_per_token(), config.hardware),
     )
     observe(Note(str(hardware)))
-    model = Transformer(shape)
-    if start is None:
-        model.initialize(config.seed)
-    else:
+    if (said := limitation(shape)) is not None:
+        observe(Note(said, "warning"))
+    if start is not None:
         model = load_model(start.folder).model
+    elif (loaded := starting_model(config.model)) is not None:
+        model = loaded.model
+    else:
+        model = Transformer(shape)
+        model.initialize(config.seed)
     observe(
         Note(
             f"Model: {shape.num_parameters():,} parameters "
@@ -93,13 +98,7 @@ def _data(
     config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
 ) -> tuple[BatchSource, Iterable[Batch]]:
     section = config.pretrain
-    shards = TokenShards.open(paths.data, "train")
-    if shards.tokenizer_sha256 != tokenizer.hash:
-        raise DataError(
-            "the token shards were made with another tokenizer",
-            place=str(paths.data),
-            remedy="Run `chatgpt preprocess` again.",
-        )
+    shards = _shards(paths, "train", tokenizer)
     train = TokenWindows(
         shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
     )
@@ -110,14 +109,27 @@ def _data(
     return MaskedWindows(train, vocab, share, config.seed), held_out
 
 
+def _shards(paths: RunPaths, split: Split, tokenizer: Tokenizer) -> TokenShards:
+    """Raises DataError if there are none that this tokenizer made."""
+    shards = TokenShards.open(paths.data, split)
+    if shards.tokenizer_sha256 != tokenizer.hash:
+        raise DataError(
+            "the token shards were made with another tokenizer",
+            place=str(paths.data),
+            remedy="Run `chatgpt preprocess` again.",
+        )
+    return shards
+
+
 def held_out_batches(
     config: Config, paths: RunPaths, tokenizer: Tokenizer, *, max_tokens: int | None
 ) -> Iterable[Batch]:
     """The validation text of a run, for the objective of its pretraining."""
     section = config.pretrain
-    length = section.sequence_length or config.model.build(vocab_size=1).context_length
+    shape = project_shape(config.model, vocab_size=1)
+    length = config.sequence_length(section, shape.context_length)
     windows = HeldOutWindows(
-        TokenShards.open(paths.data, "validation"),
+        _shards(paths, "validation", tokenizer),
         batch_size=max(1, 8192 // length),
         sequence_length=length,
         max_tokens=max_tokens,

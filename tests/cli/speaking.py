@@ -14,6 +14,7 @@ import yaml
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.interop.huggingface import save_model
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -30,7 +31,7 @@ def make_tokenizer() -> Tokenizer:
         pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="[PAD]", unk_piece="[UNK]",
         bos_piece="[BOS]", eos_piece="[EOS]", control_symbols=list(SPECIAL_TOKENS[4:]),
     )  # fmt: skip
-    return Tokenizer(stream.getvalue())
+    return OwnTokenizer(stream.getvalue())
 
 
 def make_run(root: Path, stage: str = "finetune", says: str = "cat", **choices: Any) -> Path:
