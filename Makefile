@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test test-llama-cpp lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/chatgpt preprocess --config $(CONFIG)
@@ -17,6 +17,11 @@ quickstart: $(VENV)/.installed
 # One process a core, each with one thread: faster than threads on models this small.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+# Our .gguf files in llama.cpp itself. Its wheel is built here, which takes many minutes.
+test-llama-cpp: $(VENV)/.installed-dev
+	$(PIP) install --quiet llama-cpp-python
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop/test_gguf.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "Measure a model on held-out data.",
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
+    "export": "Write the model as a .gguf file, or with an adapter merged in.",
 }
 
 _USAGE = """\

@@ -97,7 +97,8 @@ def open_model(
     hardware = choose_hardware(wanted, context_length=shape.context_length)
     dtype = hardware.dtype
     small = hardware.device.type == "cpu" and shape.num_parameters() < _LARGE_MODEL
-    if wanted.precision == "auto" and small:
+    # The weights of a .gguf file were rounded already; once more would change answers.
+    if wanted.precision == "auto" and (small or located.folder.is_file()):
         dtype = torch.float32
     loaded = load_model(located.folder, device=hardware.device, dtype=dtype)
     loaded.model.set_attention(hardware.attention)

@@ -142,8 +142,9 @@ def _load_gguf(
     from chatgpt_cli.interop.gguf_reader import open_gguf
 
     opened = open_gguf(path)
+    shape = config or opened.config
     with torch.device("meta"):
-        model = Transformer(config or opened.config)
+        model = Transformer(shape)
     expected = {name: parameter.shape for name, parameter in model.named_parameters()}
 
     def weight(name: str) -> Tensor:
