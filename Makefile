@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test test-faults lint clean
+.PHONY: quickstart test test-faults test-llama-cpp lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/chatgpt preprocess --config $(CONFIG)
@@ -21,6 +21,11 @@ test: $(VENV)/.installed-dev
 # Kills, damages, full disks and fuzzing, for as long as that takes; `make test` has a sample.
 test-faults: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "faults or not faults" -s $(PYTEST_ARGS)
+
+# Our .gguf files in llama.cpp itself. Its wheel is built here, which takes many minutes.
+test-llama-cpp: $(VENV)/.installed-dev
+	$(PIP) install --quiet llama-cpp-python
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop/test_gguf.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,11 +22,17 @@ STATE = Path("training_state") / "state.json"
 TENSORS = Path("training_state") / "state.safetensors"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
-# What a model is read from; only these are verified when it is used and not trained.
-_MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.model")
+# What a model is read from, one of each group: its shape, its weights (or an adapter's),
+# its tokenizer (this program's own, or one that came with a model from elsewhere). Only
+# these are verified when it is used and not trained.
+_MODEL_FILES = (
+    ("config.json", "adapter_config.json"),
+    ("model.safetensors", "adapter_model.safetensors"),
+    ("tokenizer.model", "tokenizer.json"),
+)
 # What reading JSON that is not as expected can raise.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-_STATE_FILES = (STATE.as_posix(), TENSORS.as_posix())
+_STATE_FILES = ((STATE.as_posix(),), (TENSORS.as_posix(),))
 
 
 @dataclass
@@ -110,16 +116,24 @@ def damage(folder: Path) -> str | None:
 
 def model_damage(folder: Path) -> str | None:
     """As `damage`, but only of the files that a model is read from."""
-    return _damaged(folder, _MODEL_FILES, _MODEL_FILES)
+    return _damaged(folder, _MODEL_FILES, [name for group in _MODEL_FILES for name in group])
 
 
-def _damaged(folder: Path, needed: Iterable[str], only: Iterable[str] | None) -> str | None:
+def _damaged(
+    folder: Path, needed: Iterable[tuple[str, ...]], only: Collection[str] | None
+) -> str | None:
+    """Args:
+    needed: groups of files, of each of which one must have been written.
+    only: look at no others than these.
+    """
     try:
         files = _read_manifest(folder)
-        missing = [name for name in needed if name not in files]
+        missing = [group for group in needed if not any(name in files for name in group)]
         if missing:
-            return f"{_MANIFEST} does not name {missing[0]}"
-        for name in files if only is None else only:
+            return f"{_MANIFEST} does not name {missing[0][0]}"
+        for name in files:
+            if only is not None and name not in only:
+                continue
             problem = _file_damage(folder, name, files[name])
             if problem:
                 return problem

@@ -28,12 +28,16 @@ def config(
         return
     project = open_project(config, set_ or [], json_output=True)
     resolved = project.config
-    shape = resolved.model.build(vocab_size=resolved.tokenizer.vocab_size)
+    from chatgpt_cli.interop.base import limitation, project_shape
+
+    shape = project_shape(resolved.model, vocab_size=resolved.tokenizer.vocab_size)
+    if (said := limitation(shape)) is not None:
+        project.output.warn(said)
     project.output.line(
         f"Model: {shape.num_parameters():,} parameters, "
         f"{shape.flops_per_token():,} FLOPs per token in training"
     )
     if json_output:
-        project.output.json(resolved.model_dump(mode="json"))
+        project.output.json(resolved.model_dump(mode="json", by_alias=True))
     else:
         typer.echo(dump_config(resolved), nl=False)

@@ -169,12 +169,12 @@ class _Writer:
     def write(self, prompts: list[list[int]]) -> list[Completion]:
         """`texts` texts for each prompt, one after the other."""
         from chatgpt_cli.generation.beam import beam_search
-        from chatgpt_cli.generation.conversation import STOP_IDS
 
+        stop_ids = self.engine.tokenizer.stop_ids
         if self.beams == 1:
             repeated = [prompt for prompt in prompts for _ in range(self.texts)]
             return self.engine.complete(
-                repeated, self.sampling, stop_ids=STOP_IDS, constraint=self.constraint
+                repeated, self.sampling, stop_ids=stop_ids, constraint=self.constraint
             )
         return [
             completion
@@ -184,7 +184,7 @@ class _Writer:
                 prompt,
                 beams=self.beams,
                 max_tokens=self.sampling.max_tokens,
-                stop_ids=STOP_IDS,
+                stop_ids=stop_ids,
                 length_penalty=self.length_penalty,
                 best=self.texts,
             )
@@ -336,11 +336,10 @@ def _ids(
         ConfigError: for an empty user's turn. (An empty text is the start of any text.)
     """
     from chatgpt_cli.tokenizer.chat import render
-    from chatgpt_cli.tokenizer.special import BOS
 
     tokenizer = opened.loaded.tokenizer
     if not prompt.messages and not as_chat:
-        return [BOS, *tokenizer.encode(prompt.text)]
+        return tokenizer.beginning(prompt.text)
     messages = _messages(prompt)
     if not messages[-1].content.strip():
         raise ConfigError("the prompt is empty", remedy="Write what the model is to answer.")
@@ -367,13 +366,12 @@ def _stream(
     as_chat: bool,
 ) -> None:
     """Write one text as it comes."""
-    from chatgpt_cli.generation.conversation import STOP_IDS
-
     if not as_chat and sys.stdout.isatty() and sys.stderr.isatty():
         # On a terminal the text reads as a whole; what is piped on is only what is new.
         typer.secho(prompt.text, nl=False, err=True, dim=True)
     constraint = writer.constraint() if writer.constraint else None
-    answer = writer.engine.stream(ids, writer.sampling, stop_ids=STOP_IDS, constraint=constraint)
+    stop_ids = writer.engine.tokenizer.stop_ids
+    answer = writer.engine.stream(ids, writer.sampling, stop_ids=stop_ids, constraint=constraint)
     for piece in answer:
         sys.stdout.write(piece)
         sys.stdout.flush()

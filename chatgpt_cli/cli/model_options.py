@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", metavar="DIR", help="A model folder, instead of this run's model."),
+    typer.Option(
+        "--model",
+        metavar="DIR",
+        help="Another model than this run's: a folder, a .gguf file, a Hugging Face name, smollm2.",
+    ),
 ]
 StageOption = Annotated[
     Literal["auto", "pretrain", "finetune"],
@@ -91,13 +95,15 @@ def open_model(
     from chatgpt_cli.interop.locate import locate_model
     from chatgpt_cli.training.device import choose_hardware
 
-    located = locate_model(project.paths, model=model, stage=stage)
+    base = project.config.model.from_
+    located = locate_model(project.paths, model=model, stage=stage, base=base)
     shape = read_config(located.folder)
     wanted = project.config.hardware
     hardware = choose_hardware(wanted, context_length=shape.context_length)
     dtype = hardware.dtype
     small = hardware.device.type == "cpu" and shape.num_parameters() < _LARGE_MODEL
-    if wanted.precision == "auto" and small:
+    # The weights of a .gguf file were rounded already; once more would change answers.
+    if wanted.precision == "auto" and (small or located.folder.is_file()):
         dtype = torch.float32
     loaded = load_model(located.folder, device=hardware.device, dtype=dtype)
     loaded.model.set_attention(hardware.attention)

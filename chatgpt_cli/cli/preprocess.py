@@ -24,8 +24,15 @@ def preprocess(
     from chatgpt_cli.lock import run_lock
 
     output, paths = project.output, project.paths
+    tokenizer, start = None, project.config.model.from_
+    if start is not None:
+        from chatgpt_cli.interop.huggingface import load_tokenizer
+        from chatgpt_cli.interop.locate import resolve_model
+
+        tokenizer = load_tokenizer(resolve_model(start))
+        output.line(f"Taking the tokenizer of {start}")
     with run_lock(paths.root, "preprocess"):
-        result = run(project.config, paths, force=force, tell=output.line)
+        result = run(project.config, paths, force=force, tell=output.line, tokenizer=tokenizer)
         write_text(paths.config, dump_config(project.config))
     if json_output:
         output.json({**result.manifest, "fresh": result.fresh})

@@ -91,11 +91,9 @@ def _look_inside(project: Project, run: RunReport, sentence: str | None) -> Insp
     """The model's view of a sentence and of its own answer; None without a model."""
     from chatgpt_cli.errors import ModelError
     from chatgpt_cli.evaluation.inspection import inspect
-    from chatgpt_cli.generation.conversation import STOP_IDS
     from chatgpt_cli.generation.engine import complete
     from chatgpt_cli.generation.sampling import Sampling
     from chatgpt_cli.tokenizer.chat import Message, render
-    from chatgpt_cli.tokenizer.special import BOS
 
     try:
         opened = options.open_model(project, model=None, stage="auto")
@@ -104,16 +102,16 @@ def _look_inside(project: Project, run: RunReport, sentence: str | None) -> Insp
     model, tokenizer = opened.loaded.model, opened.loaded.tokenizer
     text = sentence or _chosen(project, run)
     if not opened.loaded.config.causal:
-        return inspect(model, tokenizer, [BOS, *tokenizer.encode(text)])
+        return inspect(model, tokenizer, tokenizer.beginning(text))
     if opened.stage == "finetune":
         system = options.system_prompt(project, opened.stage)
         turns = [Message("system", system)] if system else []
         asked = [*turns, Message("user", text)]
         prompt = render(asked, tokenizer, add_generation_prompt=True).ids
     else:
-        prompt = [BOS, *tokenizer.encode(text)]
+        prompt = tokenizer.beginning(text)
     sampling = Sampling(max_tokens=_TOKENS, temperature=0.0, seed=0)
-    (answer,) = complete(model, tokenizer, [prompt], sampling, stop_ids=STOP_IDS)
+    (answer,) = complete(model, tokenizer, [prompt], sampling, stop_ids=tokenizer.stop_ids)
     return inspect(model, tokenizer, [*prompt, *answer.ids])
 
 

@@ -147,10 +147,13 @@ def train(
 def _facts(project: Project) -> dict[str, str]:
     """What the report's table says of the run."""
     config = project.config
-    shape = config.model.build(vocab_size=config.tokenizer.vocab_size)
+    from chatgpt_cli.interop.base import project_shape
+
+    shape = project_shape(config.model, vocab_size=config.tokenizer.vocab_size)
+    name = config.model.from_ or config.model.preset
     return {
         "configuration": project.source,
-        "model": f"{config.model.preset}, {shape.num_parameters():,} parameters",
+        "model": f"{name}, {shape.num_parameters():,} parameters",
         "shape": f"{shape.num_layers} layers, {shape.hidden_size} wide, {shape.num_heads} heads, "
         f"context {shape.context_length}",
         "seed": str(config.seed),

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from chatgpt_cli.config.paths import builtin
 from chatgpt_cli.config.schema import Config
@@ -59,9 +60,8 @@ def load_config(path: Path | None, overrides: list[str]) -> LoadedConfig:
 
 def dump_config(config: Config) -> str:
     """YAML that `load_config` reads back to the same configuration."""
-    return yaml.safe_dump(
-        config.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=100
-    )
+    values = config.model_dump(mode="json", by_alias=True)
+    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=100)
 
 
 def _choose(path: Path | None) -> tuple[Path, str]:
@@ -234,7 +234,7 @@ def _real_path(location: tuple[str | int, ...]) -> Path_:
     model: Any = Config
     path: Path_ = ()
     for part in location:
-        fields = getattr(model, "model_fields", None)
+        fields = _fields(model) if model is not None else None
         if isinstance(part, int):
             path = (*path, part)
         elif fields is not None and part in fields:
@@ -242,6 +242,11 @@ def _real_path(location: tuple[str | int, ...]) -> Path_:
         elif fields is not None:
             path, model = (*path, part), None
     return path
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The settings of a section by the names they have in a file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _section_of(annotation: Any) -> Any:
@@ -259,17 +264,17 @@ def _unknown(path: Path_) -> str:
     model: Any = Config
     for part in path[:-1]:
         if isinstance(part, str) and model is not None:
-            model = _section_of(model.model_fields[part].annotation)
+            model = _section_of(_fields(model)[part].annotation)
     key, name = str(path[-1]), ".".join(str(part) for part in path)
-    near = difflib.get_close_matches(key, list(model.model_fields), n=1) if model else []
+    near = difflib.get_close_matches(key, list(_fields(model)), n=1) if model else []
     if near:
         return f"{name} is not a setting. Did you mean {near[0]}?"
     owners = [
         section
         for section, field in Config.model_fields.items()
-        if (inside := _section_of(field.annotation)) is not None and key in inside.model_fields
+        if (inside := _section_of(field.annotation)) is not None and key in _fields(inside)
     ]
     if owners:
         return f"{name} is not a setting here. It belongs under {' or '.join(owners)}"
-    known = ", ".join(model.model_fields) if model else ""
+    known = ", ".join(_fields(model)) if model else ""
     return f"{name} is not a setting. Known here are {known}"

@@ -7,6 +7,38 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class RopeScaling(BaseModel):
+    """How rotary positions are stretched to a context longer than the first training's.
+
+    linear: positions divided by `factor` (Chen et al. 2023). llama3: slow rotations
+    divided, fast ones kept, those between blended (Llama 3.1). yarn: the same idea with
+    other borders, and attention sharpened (Peng et al. 2023).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["linear", "llama3", "yarn"]
+    factor: float = Field(gt=0)
+    # llama3 and yarn: the context before stretching.
+    original_context: int = Field(8192, gt=0)
+    # llama3: wavelengths above original_context / low are stretched in full, those
+    # below original_context / high not at all.
+    low_frequency_factor: float = Field(1.0, gt=0)
+    high_frequency_factor: float = Field(4.0, gt=0)
+    # yarn: the same borders in turns over the original context; and what cosines and
+    # sines are multiplied by.
+    beta_fast: float = Field(32.0, gt=0)
+    beta_slow: float = Field(1.0, gt=0)
+    attention_factor: float = Field(1.0, gt=0)
+    # yarn: whether the borders are rounded outwards to whole dimensions.
+    truncate: bool = True
+
+
+# Which of the matrices inside the blocks have biases: all (then norms too), none, only
+# queries, keys and values (Qwen2), all of attention, or only the MLP.
+Biases = bool | Literal["qkv", "attention", "mlp"]
+
+
 class ModelConfig(BaseModel):
     """All choices that determine a Transformer's parameters and function.
 
@@ -30,11 +62,12 @@ class ModelConfig(BaseModel):
     positions: Literal["rope", "learned", "sinusoidal"] = "rope"
     mlp: Literal["swiglu", "geglu", "gelu"] = "swiglu"
     qk_norm: bool = True
-    bias: bool = False
+    bias: Biases = False
     tie_embeddings: bool = True
     causal: bool = True
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     rope_theta: float = Field(10_000.0, gt=0)
+    rope_scaling: RopeScaling | None = None
     norm_eps: float = Field(1e-6, gt=0)
 
     @model_validator(mode="after")
@@ -52,6 +85,26 @@ class ModelConfig(BaseModel):
             )
         return self
 
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return self.bias in (True, "qkv", "attention")
+
+    @property
+    def output_bias(self) -> bool:
+        """Whether attention's output matrix has a bias."""
+        return self.bias in (True, "attention")
+
+    @property
+    def mlp_bias(self) -> bool:
+        """Whether the MLP's matrices have biases."""
+        return self.bias in (True, "mlp")
+
+    @property
+    def all_biases(self) -> bool:
+        """Whether whatever can have a bias has one, norms included."""
+        return self.bias is True
+
     def num_parameters(self, *, embeddings: bool = True) -> int:
         """Number of trained parameters; `embeddings=False` leaves out token and
         position tables and the output head, as scaling laws count."""
@@ -60,18 +113,19 @@ class ModelConfig(BaseModel):
             self.num_heads * self.head_dim,
             self.num_kv_heads * self.head_dim,
         )
-        bias = int(self.bias)
-        norm = h * (2 if self.norm == "layernorm" and self.bias else 1)
-        attention = h * (q + 2 * kv) + q * h + bias * (q + 2 * kv + h)
+        norm = h * (2 if self.norm == "layernorm" and self.all_biases else 1)
+        attention = h * (q + 2 * kv) + q * h
+        attention += self.qkv_bias * (q + 2 * kv) + self.output_bias * h
         if self.qk_norm:
             attention += 2 * self.head_dim
         gates = 1 if self.mlp == "gelu" else 2
-        mlp = (gates + 1) * h * self.intermediate_size + bias * (gates * self.intermediate_size + h)
+        mlp = (gates + 1) * h * self.intermediate_size
+        mlp += self.mlp_bias * (gates * self.intermediate_size + h)
         total = self.num_layers * (attention + mlp + 2 * norm) + norm
         if not self.causal:
             # The embedding norm stands in for the first block's attention norm;
             # the prediction head is a dense layer and a norm.
-            total += norm + h * h + bias * h
+            total += norm + h * h + self.all_biases * h
         if embeddings:
             total += self.vocab_size * h * (1 if self.tie_embeddings else 2)
             if self.positions == "learned":

@@ -7,7 +7,7 @@ checks that need the text (vocabulary against its size) stand where it is read.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -92,8 +92,14 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """The model's shape: a preset, and any choice of it changed."""
+    """The model's shape: a preset, and any choice of it changed; or a model to start from."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    # A model to go on training: a folder, a .gguf file, a Hugging Face name (org/name) or
+    # smollm2. It brings its own shape and tokenizer; of what follows, only
+    # context_length (to limit it) and dropout can be set with it.
+    from_: str | None = Field(None, alias="from", min_length=1)
     preset: str = "tiny"
     hidden_size: int | None = Field(None, gt=0)
     num_layers: int | None = Field(None, gt=0)
@@ -117,17 +123,30 @@ class ModelSection(Section):
     def _builds(self) -> Self:
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r} is not one of {', '.join(PRESETS)}")
+        if self.from_ is not None:
+            fixed = {
+                name
+                for name, value in self.model_dump(exclude={"from_"}, exclude_none=True).items()
+                if value != type(self).model_fields[name].default
+            } - {"context_length", "dropout"}
+            if fixed:
+                raise ValueError(
+                    f"the model that `from` names has its own {', '.join(sorted(fixed))}; "
+                    "remove that here"
+                )
         self.build(vocab_size=1)
         return self
 
     def build(self, vocab_size: int) -> ModelConfig:
         """The complete shape, with what was left open derived from what was said.
 
+        Not for a model that starts `from` another: `interop.base.project_shape` is.
+
         Raises:
             ValueError: for choices that contradict each other.
         """
         values = dict(PRESETS[self.preset])
-        values.update(self.model_dump(exclude={"preset"}, exclude_none=True))
+        values.update(self.model_dump(exclude={"preset", "from_"}, exclude_none=True))
         hidden, heads = int(str(values["hidden_size"])), int(str(values["num_heads"]))
         if "head_dim" not in values:
             if hidden % heads:
@@ -217,6 +236,20 @@ class PretrainSection(TrainingSection):
     mask_probability: float = Field(0.15, gt=0, lt=1)
 
 
+Matrix = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class LoraSection(Section):
+    """Small matrices trained beside frozen ones (LoRA; Hu et al. 2021)."""
+
+    # Columns of each pair of small matrices, and alpha / rank, what they are scaled by.
+    rank: int = Field(8, gt=0)
+    alpha: float = Field(16.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    # Which matrices of every block get a pair; those a model lacks are left out.
+    targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
+
+
 class FinetuneSection(TrainingSection):
     """From a base model and supervised rows to an assistant."""
 
@@ -231,8 +264,17 @@ class FinetuneSection(TrainingSection):
     system_prompt: str | None = None
     # Several conversations in one sequence, unable to see each other.
     packing: bool = True
+    # Train an adapter instead of the whole model; `lora: {}` takes the defaults.
+    lora: LoraSection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
+
+# Learning rates for a model that learnt elsewhere and should not forget it; adapters,
+# which start at zero, bear more.
+_GENTLE = {"optimizer": "adamw", "learning_rate": 5e-5}
+_ADAPTER = {"optimizer": "adamw", "learning_rate": 5e-4}
+# Tokens per sequence, where a foreign model's context would need too much memory.
+_SEQUENCE_OF_FOREIGN = 1024
 
 Metric = Literal[
     "accuracy",
@@ -402,6 +444,13 @@ class ServeSection(Section):
     drain_seconds: int = Field(30, ge=0)
 
 
+def _with_defaults(section: Any, defaults: dict[str, Any]) -> Any:
+    """A section's values over other defaults than its own."""
+    if section is None:
+        return dict(defaults)
+    return {**defaults, **section} if isinstance(section, dict) else section
+
+
 class Config(Section):
     """A whole project."""
 
@@ -417,8 +466,35 @@ class Config(Section):
     generate: GenerateSection = Field(default_factory=GenerateSection)
     serve: ServeSection = Field(default_factory=ServeSection)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _suit_the_start(cls, values: Any) -> Any:
+        """Other defaults for training what is trained already, and for adapters."""
+        if not isinstance(values, dict):
+            return values
+        model, finetune = values.get("model"), values.get("finetune")
+        foreign = isinstance(model, dict) and model.get("from") is not None
+        adapter = isinstance(finetune, dict) and finetune.get("lora") is not None
+        changed = dict(values)
+        if foreign:
+            changed["pretrain"] = _with_defaults(values.get("pretrain"), _GENTLE)
+        if foreign or adapter:
+            changed["finetune"] = _with_defaults(finetune, _ADAPTER if adapter else _GENTLE)
+        return changed
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
+        if self.finetune.lora is not None and self.finetune.optimizer != "adamw":
+            raise ValueError(
+                "finetune.lora trains with adamw: Muon's updates are made for whole matrices; "
+                "remove finetune.optimizer"
+            )
+        if self.model.from_ is not None:
+            if self.pretrain.objective != "causal":
+                raise ValueError(
+                    "pretrain.objective is masked, but model.from starts from a causal model"
+                )
+            return self
         shape = self.model.build(vocab_size=self.tokenizer.vocab_size)
         for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
             length = stage.sequence_length
@@ -438,3 +514,11 @@ class Config(Section):
                 "right of a mask; use model.preset: bert or model.causal: false"
             )
         return self
+
+    def sequence_length(self, stage: TrainingSection, context_length: int) -> int:
+        """Tokens per sequence in a stage of training a model of this context."""
+        if stage.sequence_length is not None:
+            return stage.sequence_length
+        if self.model.from_ is None or self.model.context_length is not None:
+            return context_length
+        return min(context_length, _SEQUENCE_OF_FOREIGN)

@@ -24,11 +24,19 @@ class Batch:
 
     input_ids: Tensor  # (batch, time) int64
     labels: Tensor  # (batch, time) int64
-    segment_ids: Tensor  # (batch, time) int64, from 1; 0 is padding
+    segment_ids: Tensor  # (batch, time) int64, from 1; 0 is padding (see `begins`)
     position_ids: Tensor  # (batch, time) int64, from 0 in each segment
 
     def __len__(self) -> int:
         return self.input_ids.shape[0]
+
+    @property
+    def begins(self) -> Tensor:
+        """Whether a token is the first of its document or conversation: (batch, time) bool.
+
+        A row's segment 1 goes on from the row before.
+        """
+        return (self.position_ids == 0) & (self.segment_ids != 1)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""

@@ -8,27 +8,28 @@ import numpy as np
 import torch
 
 from chatgpt_cli.data.batch import IGNORE, Batch
-from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.data.shards import Borders, TokenShards
 from chatgpt_cli.errors import DataError
-from chatgpt_cli.tokenizer.special import BOS
 
 
-def window_batch(windows: np.ndarray) -> Batch:
+def window_batch(windows: np.ndarray, borders: Borders) -> Batch:
     """Windows of a token stream as a batch for next-token prediction.
 
-    Documents begin with [BOS]; it starts a new segment and is never a target, since
-    nothing before it tells what comes.
+    Documents begin with a token that starts a new segment and is no target, since
+    nothing before it tells what comes; unless it is also what ends the one before.
 
     Args:
         windows: (batch, time + 1) token ids, int64.
+        borders: the tokens around documents.
     """
     ids, following = windows[:, :-1], windows[:, 1:]
-    starts = ids == BOS
+    starts = ids == borders.bos
+    unlearnt = (following == borders.bos) & (borders.bos != borders.eos)
     index = np.arange(ids.shape[1])
     segment_starts = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
     return Batch(
         input_ids=torch.from_numpy(ids.copy()),
-        labels=torch.from_numpy(np.where(following == BOS, IGNORE, following)),
+        labels=torch.from_numpy(np.where(unlearnt, IGNORE, following)),
         segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
         position_ids=torch.from_numpy(index - segment_starts),
     )
@@ -73,7 +74,7 @@ class TokenWindows:
         }
 
     def batch(self, index: int) -> Batch:
-        return window_batch(self.windows(index))
+        return window_batch(self.windows(index), self._shards.borders)
 
     def windows(self, index: int) -> np.ndarray:
         """The tokens of batch `index`: (batch, sequence_length + 1) int64."""
@@ -127,9 +128,10 @@ class HeldOutWindows:
         self._starts = chosen.astype(np.int64) * sequence_length
 
     def windows(self) -> Iterator[np.ndarray]:
-        """Groups of windows, (batch, sequence_length + 1); [BOS] pads a short one."""
+        """Groups of windows, (batch, sequence_length + 1); a short one is padded."""
         for first in range(0, len(self._starts), self._batch_size):
-            rows = np.full((self._batch_size, self._length + 1), BOS, dtype=np.int64)
+            shape = (self._batch_size, self._length + 1)
+            rows = np.full(shape, self._shards.borders.bos, dtype=np.int64)
             starts = self._starts[first : first + self._batch_size]
             for row, start in enumerate(starts):
                 piece = self._shards.read(
@@ -140,4 +142,4 @@ class HeldOutWindows:
 
     def __iter__(self) -> Iterator[Batch]:
         for windows in self.windows():
-            yield window_batch(windows)
+            yield window_batch(windows, self._shards.borders)

@@ -17,7 +17,7 @@ import numpy as np
 
 from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, TokenizerSection
+from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.problems import ProblemLog
 from chatgpt_cli.data.shards import (
     FORMAT,
@@ -31,7 +31,6 @@ from chatgpt_cli.data.sources import find_files
 from chatgpt_cli.data.survey import SourceFiles, assigned, survey
 from chatgpt_cli.errors import ConfigError, DataError, ModelError
 from chatgpt_cli.files import atomic_path
-from chatgpt_cli.tokenizer.special import BOS, EOS, UNK
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
 
@@ -50,7 +49,14 @@ class Prepared:
     fresh: bool
 
 
-def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> Prepared:
+def preprocess(
+    config: Config,
+    paths: RunPaths,
+    *,
+    force: bool,
+    tell: Tell,
+    tokenizer: Tokenizer | None = None,
+) -> Prepared:
     """Make tokenizer and shards, unless those that are there come from the same request.
 
     Args:
@@ -58,6 +64,7 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
         paths: where the results go.
         force: make them again in any case.
         tell: told what is being done.
+        tokenizer: that of the model the project starts from, to be used as it is.
 
     Raises:
         ConfigError: no sources, or a vocabulary that does not fit the text.
@@ -65,9 +72,11 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
     """
     sources = _find_sources(config)
     request = _request(config, sources)
-    if config.tokenizer.path is not None:
+    if tokenizer is None and config.tokenizer.path is not None:
         # Its faults should show before the reading.
-        request = f"{request} {_given_tokenizer(config.tokenizer.path).hash}"
+        tokenizer = _given_tokenizer(config.tokenizer.path)
+    if tokenizer is not None:
+        request = f"{request} {tokenizer.hash}"
     if not force and (manifest := _up_to_date(paths, request)):
         return Prepared(manifest, fresh=False)
     problems = ProblemLog(config.data.on_error, "data.on_error")
@@ -82,7 +91,10 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
             place="data.sources",
             remedy="Look at data.min_chars, and at what the files hold.",
         )
-    tokenizer = _tokenizer(config.tokenizer, sample, tell)
+    if tokenizer is None:
+        size = sum(len(text.encode()) for text in sample)
+        tell(f"Training the tokenizer ({config.tokenizer.type}) on {_size(size)}")
+        tokenizer = train_tokenizer(sample, config.tokenizer)
     del sample
     tell("Encoding")
     with atomic_path(paths.data) as folder:
@@ -106,16 +118,6 @@ def preprocess(config: Config, paths: RunPaths, *, force: bool, tell: Tell) -> P
     return Prepared(manifest, fresh=True)
 
 
-def _tokenizer(section: TokenizerSection, sample: list[str], tell: Tell) -> Tokenizer:
-    """The tokenizer that the configuration names, or one trained on the sample."""
-    if section.path is not None:
-        tell(f"Taking the tokenizer of {section.path}")
-        return _given_tokenizer(section.path)
-    size = sum(len(text.encode()) for text in sample)
-    tell(f"Training the tokenizer ({section.type}) on {_size(size)}")
-    return train_tokenizer(sample, section)
-
-
 def _given_tokenizer(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.load(folder)
@@ -123,8 +125,7 @@ def _given_tokenizer(folder: Path) -> Tokenizer:
         raise ConfigError(
             f"tokenizer.path: {error.fact}",
             place=str(folder),
-            remedy="Name a folder with a tokenizer.model that this program made, such as "
-            "runs/NAME/tokenizer.",
+            remedy="Name a folder with a tokenizer, such as runs/NAME/tokenizer.",
         ) from error
 
 
@@ -175,7 +176,8 @@ def _up_to_date(paths: RunPaths, request: str) -> dict[str, Any] | None:
 
 
 def _check_amount(config: Config, manifest: dict[str, Any]) -> None:
-    length = config.pretrain.sequence_length or config.model.build(vocab_size=1).context_length
+    context = config.model.build(vocab_size=1).context_length
+    length = config.sequence_length(config.pretrain, context)
     tokens = manifest["splits"]["train"]["tokens"]
     if tokens < length:
         raise DataError(
@@ -203,9 +205,9 @@ class _Encoded:
 _worker_tokenizer: Tokenizer | None = None
 
 
-def _start_worker(model: bytes) -> None:
+def _start_worker(tokenizer: Tokenizer) -> None:
     global _worker_tokenizer
-    _worker_tokenizer = Tokenizer(model)
+    _worker_tokenizer = tokenizer
 
 
 def _encode_batch(batch: list[tuple[str, str]]) -> _Encoded:
@@ -215,7 +217,7 @@ def _encode_batch(batch: list[tuple[str, str]]) -> _Encoded:
     fallback = np.array(tokenizer.byte_ids, dtype=np.int64)
     pieces, sizes = [], []
     for _, text in batch:
-        ids = np.array([BOS, *tokenizer.encode(text), EOS], dtype=np.uint32)
+        ids = np.array(tokenizer.document(tokenizer.encode(text)), dtype=np.uint32)
         size = len(text.encode())
         pieces.append(ids)
         sizes.append(size)
@@ -223,7 +225,7 @@ def _encode_batch(batch: list[tuple[str, str]]) -> _Encoded:
         counts[f"{language} documents"] += 1
         counts[f"{language} bytes"] += size
         counts[f"{language} tokens"] += len(ids)
-        counts[f"{language} unknown"] += int((ids == UNK).sum())
+        counts[f"{language} unknown"] += int((ids == tokenizer.unk_id).sum())
         counts[f"{language} byte_fallback"] += int(np.isin(ids, fallback).sum())
         counts[f"length {1 << max(len(ids) - 1, 1).bit_length()}"] += 1
     ends = np.cumsum([len(piece) for piece in pieces])
@@ -259,6 +261,7 @@ def _encode(
         "format": FORMAT,
         "tokenizer_sha256": tokenizer.hash,
         "dtype": dtype.name,
+        "borders": [tokenizer.bos_id, tokenizer.eos_id],
         "splits": {split: writer.close() for split, writer in writers.items()},
         "report": {"languages": _by_language(counts), "lengths": _lengths(counts)},
     }
@@ -278,13 +281,13 @@ def _encode_all(
         if size >= _PARALLEL_BYTES:
             break
     if number == 1 or size < _PARALLEL_BYTES:
-        _start_worker(tokenizer.model)
+        _start_worker(tokenizer)
         for batch in _chain(first, batches):
             yield _encode_batch(batch)
         return
     # Forking would copy a process that may have threads; spawning starts a clean one.
     context = get_context("spawn")
-    with ProcessPoolExecutor(number, context, _start_worker, (tokenizer.model,)) as pool:
+    with ProcessPoolExecutor(number, context, _start_worker, (tokenizer,)) as pool:
         waiting: list[Future[_Encoded]] = []
         for batch in _chain(first, batches):
             waiting.append(pool.submit(_encode_batch, batch))

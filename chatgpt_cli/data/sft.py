@@ -15,7 +15,6 @@ from chatgpt_cli.data.packing import pack
 from chatgpt_cli.data.rows import ChatRow, read_rows
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
-from chatgpt_cli.tokenizer.special import BOS, PAD
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 
@@ -26,6 +25,7 @@ class Conversations:
     ids: np.ndarray  # (tokens,) int32
     targets: np.ndarray  # (tokens,) bool: learn to say this token
     starts: np.ndarray  # (conversations + 1,) int64
+    pad_id: int
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -38,13 +38,13 @@ class Conversations:
     def rows(self, bins: list[list[int]], length: int) -> Batch:
         """Conversations put into rows of `length` tokens; padding is segment 0."""
         shape = (len(bins), length)
-        ids = np.full(shape, PAD, dtype=np.int64)
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
         labels = np.full(shape, IGNORE, dtype=np.int64)
         segments = np.zeros(shape, dtype=np.int64)
         positions = np.zeros(shape, dtype=np.int64)
         for row, members in enumerate(bins):
             at = 0
-            for number, member in enumerate(members, start=1):
+            for number, member in enumerate(members, start=2):
                 begin, end = int(self.starts[member]), int(self.starts[member + 1])
                 size = end - begin
                 part = slice(at, at + size)
@@ -276,6 +276,7 @@ class _Encoder:
             ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
             targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
             starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            pad_id=self._tokenizer.pad_id,
         )
 
     def _encoded(self, row: ChatRow) -> Rendered:
@@ -307,22 +308,35 @@ class _Encoder:
             rendered = render([*head, *turns], self._tokenizer)
             if len(rendered.ids) <= self.length and any(rendered.targets):
                 return rendered
-        rendered = render([*head, *turns[-2:]], self._tokenizer)
-        excess = len(rendered.ids) - self.length
-        answer = sum(rendered.targets)
-        if excess > 0:
-            # [BOS] and the token of the user's turn stay in front.
-            removable = len(rendered.ids) - answer - 4
-            if excess > removable:
-                raise DataError(
-                    f"the answer alone has {answer:,} tokens, and a sequence only {self.length:,}",
-                    place=row.place,
-                    remedy="Shorten the answer, raise finetune.sequence_length (and "
-                    "model.context_length before pretraining), or leave the row out.",
-                )
-            prompt = render(turns[-2:-1], self._tokenizer, add_generation_prompt=True).ids
-            rest = render(turns[-2:], self._tokenizer)
-            drop = max(0, len(rest.ids) - self.length)
-            ids = [BOS, prompt[1], *rest.ids[2 + drop :]]
-            rendered = Rendered(ids, [False, False, *rest.targets[2 + drop :]])
-        return rendered
+        return self._cut_question([*head, *turns[-2:]], row)
+
+    def _cut_question(self, messages: list[Message], row: ChatRow) -> Rendered:
+        """As much of the end of the question, the message before the last, as fits.
+
+        Raises:
+            DataError: if not even the answer fits.
+        """
+        *before, question, answer = messages
+
+        def with_last(characters: int) -> Rendered:
+            kept = question.content[len(question.content) - characters :]
+            cut = replace(question, content=kept)
+            return render([*before, cut, answer], self._tokenizer)
+
+        shortest = with_last(0)
+        if len(shortest.ids) > self.length:
+            raise DataError(
+                f"the answer alone has {sum(shortest.targets):,} tokens, and a sequence only "
+                f"{self.length:,}",
+                place=row.place,
+                remedy="Shorten the answer, raise finetune.sequence_length (and "
+                "model.context_length before pretraining), or leave the row out.",
+            )
+        fits, too_long = 0, len(question.content) + 1
+        while too_long - fits > 1:
+            middle = (fits + too_long) // 2
+            if len(with_last(middle).ids) <= self.length:
+                fits = middle
+            else:
+                too_long = middle
+        return with_last(fits)

@@ -9,16 +9,24 @@ import tokenize
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import sha256, write_json
+from chatgpt_cli.tokenizer.special import BOS, EOS
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 FORMAT = 1
+
+
+class Borders(NamedTuple):
+    """The tokens before and after each document; one and the same in some vocabularies."""
+
+    bos: int = BOS
+    eos: int = EOS
 
 
 @dataclass
@@ -154,6 +162,7 @@ class TokenShards:
     def __init__(self, folder: Path, split: Split, manifest: dict[str, Any]) -> None:
         self._folder = folder
         self._entry = manifest["splits"][split]
+        self.borders = Borders(*manifest.get("borders", Borders()))
         self.tokenizer_sha256 = str(manifest["tokenizer_sha256"])
         self._shards = [self._map(shard, manifest["dtype"]) for shard in self._entry["shards"]]
         self._ends = np.cumsum([len(shard) for shard in self._shards], dtype=np.int64)

@@ -226,12 +226,14 @@ def _measure_held_out(
     on_task: Callable[[str, float], None],
 ) -> None:
     """The loss on what the model was trained for: text, or once finetuned, answers."""
-    answers = subject.stage == "finetune"
+    named = subject.stage == "model" and bool(config.finetune.data)
+    answers = subject.stage == "finetune" or named
     name: HeldOutName = "held-out answers" if answers else "held-out text"
     on_task(name, 0.0)
     try:
         if answers:
-            length = config.finetune.sequence_length or subject.model.config.context_length
+            context = subject.model.config.context_length
+            length = config.sequence_length(config.finetune, context)
             batches: Iterable[Batch] = held_out_conversations(
                 config.finetune, subject.tokenizer, length
             )

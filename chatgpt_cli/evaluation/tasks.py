@@ -19,12 +19,10 @@ from chatgpt_cli.evaluation.metrics import METRICS
 from chatgpt_cli.evaluation.metrics.score import Answers, Score
 from chatgpt_cli.evaluation.statistics import Interval, intervals
 from chatgpt_cli.evaluation.task_rows import TaskRow
-from chatgpt_cli.generation.conversation import STOP_IDS
 from chatgpt_cli.generation.engine import Completion, complete
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
-from chatgpt_cli.tokenizer.special import BOS, END
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 Style = Literal["chat", "text"]
@@ -133,7 +131,7 @@ def _prompt(
 ) -> list[int]:
     messages = list(row.messages)
     if style == "text":
-        return [BOS, *tokenizer.encode("\n".join(message.content for message in messages))]
+        return tokenizer.beginning("\n".join(message.content for message in messages))
     if system_prompt and messages[0].role != "system":
         messages.insert(0, Message("system", system_prompt))
     return render(messages, tokenizer, add_generation_prompt=True).ids
@@ -156,7 +154,7 @@ def _write(
         tokenizer,
         prompts,
         Sampling(max_tokens=task.max_tokens, temperature=task.temperature, stop=stop, seed=0),
-        stop_ids=STOP_IDS,
+        stop_ids=tokenizer.stop_ids,
         batch_size=section.batch_size,
         on_progress=on_progress,
     )
@@ -221,7 +219,7 @@ def _choose(
 
 def _continuation(row: TaskRow, choice: str, tokenizer: Tokenizer, style: Style) -> list[int]:
     if style == "chat":
-        return [*tokenizer.encode(choice.strip()), END]
+        return [*tokenizer.encode(choice.strip()), tokenizer.turn_end_id]
     before = row.messages[-1].content[-1:]
     # Words are divided by a space, Chinese characters by nothing.
     apart = not before.isspace() and ord(before) < 0x2E80 and ord(choice[:1] or " ") < 0x2E80

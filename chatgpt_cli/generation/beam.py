@@ -9,7 +9,6 @@ import torch
 
 from chatgpt_cli.generation.engine import Completion, Engine, answer_room
 from chatgpt_cli.generation.sampling import Sampling
-from chatgpt_cli.tokenizer.special import BOS
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def beam_search(
     longest = context - answer_room(context, Sampling(max_tokens=max_tokens))
     truncated = len(prompt) > longest
     if truncated:
-        head = prompt[: int(prompt[0] == BOS)]
+        head = prompt[: int(prompt[0] == engine.tokenizer.bos_id)]
         prompt = head + prompt[len(prompt) - longest + len(head) :]
     limit = min(max_tokens, context - len(prompt))
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.tokenizer.special import BOS, END, SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 
@@ -104,13 +103,13 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.eos_token_id = END
-        self.bos_token_id = BOS
-        self.special_token_ids = list(range(len(SPECIAL_TOKENS)))
+        self.eos_token_id = tokenizer.turn_end_id
+        self.bos_token_id = tokenizer.bos_id
+        self.special_token_ids = sorted(tokenizer.special_ids)
         # Special tokens are marked by a byte that UTF-8 does not have.
         self.tokens = [
-            b"\xff" + SPECIAL_TOKENS[id].encode()
-            if id < len(SPECIAL_TOKENS)
+            b"\xff" + tokenizer.token(id).encode()
+            if id in tokenizer.special_ids
             else tokenizer.bytes_of(id)
             for id in range(tokenizer.vocab_size)
         ]

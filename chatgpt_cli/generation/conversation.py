@@ -8,11 +8,7 @@ from dataclasses import dataclass, field
 from chatgpt_cli.generation.engine import Engine, Stream, answer_room
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.tokenizer.chat import Message, render
-from chatgpt_cli.tokenizer.special import END, EOS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-
-# Tokens that end an answer.
-STOP_IDS = frozenset({END, EOS})
 
 
 @dataclass
@@ -33,7 +29,8 @@ class Conversation:
     def ask(self, text: str) -> Stream:
         """Add the user's turn and begin the answer; give it back to `answered` when done."""
         self.messages.append(Message("user", text))
-        return self.engine.stream(self.prompt(), self.sampling, stop_ids=STOP_IDS)
+        stop_ids = self.engine.tokenizer.stop_ids
+        return self.engine.stream(self.prompt(), self.sampling, stop_ids=stop_ids)
 
     def answered(self, text: str) -> None:
         """Add the answer, or as much of it as was wanted."""

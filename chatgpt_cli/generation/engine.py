@@ -18,7 +18,6 @@ from chatgpt_cli.generation.text import StoppingText
 from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.packed_linear import Quantization
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import BOS, SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 # The share of the context kept free for the answer when a prompt would fill it.
@@ -76,7 +75,7 @@ class Generation:
         longest = context - answer_room(context, sampling)
         self.truncated = len(prompt) > longest
         if self.truncated:
-            head = prompt[: int(prompt[0] == BOS and longest > 1)]
+            head = prompt[: int(prompt[0] == engine.tokenizer.bos_id and longest > 1)]
             prompt = head + prompt[len(prompt) - longest + len(head) :]
         self.prompt = prompt
         self.limit = min(sampling.max_tokens, context - len(prompt))
@@ -110,7 +109,7 @@ class Generation:
             return None
         seen = torch.zeros(vocab_size, dtype=torch.bool)
         seen[torch.tensor(self.prompt)] = True
-        seen[: len(SPECIAL_TOKENS)] = False
+        seen[sorted(self._tokenizer.special_ids)] = False
         return seen
 
     def push(self, choice: TokenChoice) -> str:
@@ -126,7 +125,7 @@ class Generation:
                 piece = self._text.push(token)
                 if self._text.stopped:
                     self.finish_reason = "stop"
-        if self.seen is not None and token >= len(SPECIAL_TOKENS):
+        if self.seen is not None and token not in self._tokenizer.special_ids:
             self.seen[token] = True
         if self.constraint is not None and self.finish_reason is None:
             self.constraint.advance(token)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from chatgpt_cli.config.model import ModelConfig
-from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, PAD, SEP
+from chatgpt_cli.tokenizer.special import CLS, MASK, SEP
 
-Architecture = Literal["qwen3", "llama", "gpt2", "modernbert"]
+Architecture = Literal["qwen3", "qwen2", "llama", "gpt2", "modernbert"]
 
 _CLASS: dict[Architecture, str] = {
     "qwen3": "Qwen3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
     "llama": "LlamaForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "modernbert": "ModernBertForMaskedLM",
@@ -27,19 +28,30 @@ def has_counterpart(config: ModelConfig) -> Architecture | None:
     whole_heads = c.num_heads * c.head_dim == c.hidden_size and c.num_kv_heads == c.num_heads
     if c.causal and (c.norm, c.positions, c.mlp) == ("rmsnorm", "rope", "swiglu"):
         if c.qk_norm:
-            return None if c.bias else "qwen3"
-        # LlamaConfig refuses other sizes, although its code would compute them.
-        return "llama" if c.hidden_size % c.num_heads == 0 else None
-    if c.qk_norm or c.norm != "layernorm" or not whole_heads:
+            return "qwen3" if c.bias in (False, "attention") else None
+        # Their configurations refuse other sizes, although their code would compute them.
+        if c.hidden_size % c.num_heads:
+            return None
+        return "qwen2" if c.bias == "qkv" else "llama"
+    if c.qk_norm or c.norm != "layernorm" or not whole_heads or not isinstance(c.bias, bool):
         return None
     if c.causal and c.positions != "rope" and c.mlp == "gelu" and c.bias:
         return "gpt2"
-    if not c.causal and c.positions == "rope" and c.mlp == "geglu":
+    if not c.causal and c.positions == "rope" and c.mlp == "geglu" and c.rope_scaling is None:
         return "modernbert"
     return None
 
 
-def describe(config: ModelConfig, dtype: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class TextIds:
+    """The ids of a tokenizer that config.json names."""
+
+    pad: int
+    bos: int
+    eos: int
+
+
+def describe(config: ModelConfig, dtype: str, ids: TextIds) -> dict[str, Any]:
     """The contents of config.json; the complete ModelConfig stands under "chatgpt_cli"."""
     architecture = has_counterpart(config)
     common: dict[str, Any] = {
@@ -47,9 +59,9 @@ def describe(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "model_type": architecture or OWN,
         "dtype": dtype,
         "vocab_size": config.vocab_size,
-        "pad_token_id": PAD,
-        "bos_token_id": BOS,
-        "eos_token_id": EOS,
+        "pad_token_id": ids.pad,
+        "bos_token_id": ids.bos,
+        "eos_token_id": ids.eos,
         "tie_word_embeddings": config.tie_embeddings,
     }
     own = {OWN: config.model_dump(mode="json")}
@@ -60,11 +72,28 @@ def describe(config: ModelConfig, dtype: str) -> dict[str, Any]:
 
 
 def _rope(config: ModelConfig) -> dict[str, Any]:
-    return {"rope_type": "default", "rope_theta": config.rope_theta}
+    scaling = config.rope_scaling
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": config.rope_theta}
+    values: dict[str, Any] = {
+        "rope_type": scaling.kind,
+        "rope_theta": config.rope_theta,
+        "factor": scaling.factor,
+    }
+    if scaling.kind != "linear":
+        values["original_max_position_embeddings"] = scaling.original_context
+    if scaling.kind == "llama3":
+        values["low_freq_factor"] = scaling.low_frequency_factor
+        values["high_freq_factor"] = scaling.high_frequency_factor
+    if scaling.kind == "yarn":
+        values["beta_fast"], values["beta_slow"] = scaling.beta_fast, scaling.beta_slow
+        values["attention_factor"] = scaling.attention_factor
+        values["truncate"] = scaling.truncate
+    return values
 
 
 def _llama(config: ModelConfig) -> dict[str, Any]:
-    """Qwen3 and Llama; transformers before version 5 reads rope_theta at the top."""
+    """Qwen and Llama; transformers before version 5 reads rope_theta at the top."""
     values: dict[str, Any] = {
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -77,12 +106,14 @@ def _llama(config: ModelConfig) -> dict[str, Any]:
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
         "rope_parameters": _rope(config),
-        "attention_bias": config.bias,
+        "attention_bias": config.qkv_bias,
         "attention_dropout": 0.0,
         "use_cache": True,
     }
+    if config.rope_scaling is not None:
+        values["rope_scaling"] = _rope(config)
     if not config.qk_norm:
-        values["mlp_bias"] = config.bias
+        values["mlp_bias"] = config.mlp_bias
     return values
 
 

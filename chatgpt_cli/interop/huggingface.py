@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,20 @@ from torch import Tensor
 
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.errors import ModelError
-from chatgpt_cli.files import atomic_path, write_json
-from chatgpt_cli.interop.architectures import OWN, describe, has_counterpart, renames
+from chatgpt_cli.files import atomic_path, sha256, write_json
+from chatgpt_cli.interop.adapters import CONFIG as ADAPTER_CONFIG
+from chatgpt_cli.interop.adapters import put_on, read_adapter, save_adapter
+from chatgpt_cli.interop.architectures import OWN, TextIds, describe, has_counterpart, renames
+from chatgpt_cli.interop.foreign import foreign_config, own_names
+from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.model.lora import Adapter, merge_adapter
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import BOS, END, EOS, PAD
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["LoadedModel", "has_counterpart", "load_model", "save_model"]
 
 _WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
 _WPE = "transformer.wpe.weight"
 
 
@@ -45,7 +52,8 @@ def save_model(
 ) -> None:
     """Write config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    A model with a counterpart in `transformers` loads there; any other is saved all
+    Of a model with an adapter only the adapter is written (see `save_adapter`). A model
+    with a counterpart in `transformers` loads there; any other is saved all
     the same, for this package (`has_counterpart` tells which).
 
     Args:
@@ -53,69 +61,144 @@ def save_model(
             "temperature".
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if model.adapter is not None:
+        save_adapter(model, model.adapter, folder)
+        tokenizer.save(folder)
+        return
     dtype = str(model.output_weight.dtype).removeprefix("torch.")
     with atomic_path(folder / _WEIGHTS) as path:
         save_file(_to_saved(model), path, metadata={"format": "pt"})
-    write_json(folder / "config.json", describe(model.config, dtype))
+    text_ids = TextIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
+    write_json(folder / "config.json", describe(model.config, dtype, text_ids))
     if model.config.causal:
-        ids = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": [END, EOS]}
+        ids = {
+            "pad_token_id": tokenizer.pad_id,
+            "bos_token_id": tokenizer.bos_id,
+            "eos_token_id": sorted(tokenizer.stop_ids, reverse=True),
+        }
         write_json(folder / "generation_config.json", ids | (generation or {}))
     tokenizer.save(folder)
 
 
 def load_model(
-    folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    config: ModelConfig | None = None,
+    merge: bool = True,
 ) -> LoadedModel:
-    """Read a folder that `save_model` wrote, also after `transformers` trained on it.
+    """Read a folder that `save_model`, `transformers` or another program wrote.
+
+    Args:
+        folder: the model folder, or a .gguf file.
+        config: the shape to build, if it is to differ from the folder's in what no
+            weight depends on (context, dropout).
+        merge: whether an adapter, where there is one, becomes part of the weights; if
+            not, it can be trained on.
 
     Raises:
         ModelError: if a file is missing, damaged or does not fit the others, or the
-            architecture is not one of ours.
+            architecture is not supported.
     """
-    config = read_config(folder)
-    weights = folder / _WEIGHTS
-    try:
-        with safe_open(weights, framework="pt", device="cpu") as stream:
-            saved = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ModelError(
-            "the weights are missing",
-            place=str(weights),
-            remedy="Choose another folder with --model, or train again.",
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"the weights cannot be read ({error})",
-            place=str(weights),
-            remedy="The file is damaged or incomplete: copy it again, or use another checkpoint.",
-        ) from None
-
+    if folder.is_file():
+        return _load_gguf(folder, device, dtype, config)
+    if (adapter := read_adapter(folder)) is not None:
+        base = load_model(_base(adapter, folder), device=device, dtype=dtype, config=config)
+        put_on(base.model, adapter, folder)
+        if merge:
+            merge_adapter(base.model)
+        return _with_tokenizer(base.model, load_tokenizer(folder), folder)
+    config = config or read_config(folder)
+    weights, saved = _read_weights(folder)
     _check_size(config, saved, weights)
     if config.positions == "sinusoidal" and _positions_were_trained(config, saved):
         config = config.model_copy(update={"positions": "learned"})
     with torch.device("meta"):
         model = Transformer(config)
     state = _from_saved(model, saved, weights)
-    model = model.to(dtype).to_empty(device=device)
+    _fill(model, state.__getitem__, device, dtype)
+    return _with_tokenizer(model, load_tokenizer(folder), folder)
+
+
+def _base(adapter: Adapter, folder: Path) -> Path:
+    """The model that an adapter belongs to.
+
+    Raises:
+        ModelError: if it is not where the adapter says.
+    """
+    try:
+        return resolve_model(adapter.base)
+    except ModelError as error:
+        raise ModelError(
+            f"the model that this adapter was trained for is not there ({adapter.base})",
+            place=str(folder / ADAPTER_CONFIG),
+            remedy="Put it back, or change base_model_name_or_path in that file.",
+        ) from error
+
+
+def _load_gguf(
+    path: Path, device: torch.device | str, dtype: torch.dtype, config: ModelConfig | None
+) -> LoadedModel:
+    from chatgpt_cli.interop.gguf_reader import open_gguf
+
+    opened = open_gguf(path)
+    shape = config or opened.config
+    with torch.device("meta"):
+        model = Transformer(shape)
+    expected = {name: parameter.shape for name, parameter in model.named_parameters()}
+
+    def weight(name: str) -> Tensor:
+        tensor = opened.weight(name)
+        if tensor.shape != expected[name]:
+            raise ModelError(
+                f"{name} is {tuple(tensor.shape)} instead of {tuple(expected[name])}",
+                place=str(path),
+            )
+        return tensor
+
+    _fill(model, weight, device, dtype)
+    return _with_tokenizer(model, opened.tokenizer(), path)
+
+
+def _fill(
+    model: Transformer,
+    weight: Callable[[str], Tensor],
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> None:
+    """Give a model on the meta device memory, and its parameters their values."""
+    model.to(dtype).to_empty(device=device)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(state[name])
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > config.vocab_size:
+            parameter.copy_(weight(name))
+
+
+def _with_tokenizer(model: Transformer, tokenizer: Tokenizer, place: Path) -> LoadedModel:
+    """Raises ModelError if the tokenizer has ids that the model does not know."""
+    if tokenizer.vocab_size > model.config.vocab_size:
         raise ModelError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only {config.vocab_size}",
-            place=str(folder),
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{model.config.vocab_size}",
+            place=str(place),
             remedy="Put back the tokenizer files that the model was trained with.",
         )
-    return LoadedModel(model.eval(), tokenizer, config)
+    return LoadedModel(model.eval(), tokenizer, model.config)
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The model's shape from config.json.
+    """The model's shape from config.json, or from a .gguf file.
 
     Raises:
-        ModelError: if the file is missing or damaged, or of a foreign architecture.
+        ModelError: if the file is missing or damaged, or of an architecture that is
+            not supported.
     """
+    if folder.is_file():
+        from chatgpt_cli.interop.gguf_reader import open_gguf
+
+        return open_gguf(folder).config
+    if (adapter := read_adapter(folder)) is not None:
+        return read_config(_base(adapter, folder))
     path = folder / "config.json"
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
@@ -128,12 +211,7 @@ def read_config(folder: Path) -> ModelConfig:
     except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"not a readable JSON file ({error})", place=str(path)) from None
     if not isinstance(contents, dict) or OWN not in contents:
-        kind = contents.get("model_type", "unknown") if isinstance(contents, dict) else "unknown"
-        raise ModelError(
-            f"the architecture {kind!r} of this folder is not supported",
-            place=str(path),
-            remedy="Models trained with chatgpt are.",
-        )
+        return foreign_config(contents if isinstance(contents, dict) else {}, str(path))
     try:
         return ModelConfig.model_validate(contents[OWN])
     except ValidationError as error:
@@ -155,6 +233,79 @@ def _check_size(config: ModelConfig, saved: dict[str, Tensor], path: Path) -> No
             place=str(path),
             remedy="The folder's files belong to different models: copy the whole folder again.",
         )
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ModelError: if it is missing or damaged.
+    """
+    if folder.is_file():
+        from chatgpt_cli.interop.gguf_reader import open_gguf
+
+        return open_gguf(folder).tokenizer()
+    return Tokenizer.load(folder)
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of a model's weights; of the list of hashes where there are several files."""
+    if folder.is_file():
+        return sha256(folder)
+    if (adapter := read_adapter(folder)) is not None:
+        of_base = weights_hash(_base(adapter, folder))
+        return hashlib.sha256(f"{of_base} {_hash_all(folder)}".encode()).hexdigest()
+    if (folder / _WEIGHTS).is_file():
+        return sha256(folder / _WEIGHTS)
+    return _hash_all(folder)
+
+
+def _hash_all(folder: Path) -> str:
+    hashes = [sha256(path) for path in sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+def _read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """All tensors of one file, or of the files that an index lists; and what names them.
+
+    Raises:
+        ModelError: if a file is missing or damaged, or there are only pickled weights.
+    """
+    index, single = folder / _INDEX, folder / _WEIGHTS
+    if single.is_file() or not index.is_file():
+        return single, _read_tensors(single)
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted({Path(str(name)).name for name in listed.values()})
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"not a readable list of files ({error})", place=str(index)) from None
+    saved: dict[str, Tensor] = {}
+    for name in files:
+        saved |= _read_tensors(folder / name)
+    return index, saved
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """One file's tensors under today's names."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as stream:
+            names = own_names(list(stream.keys()))
+            return {ours: stream.get_tensor(theirs) for theirs, ours in names.items()}
+    except FileNotFoundError:
+        pickled = (path.parent / "pytorch_model.bin").is_file()
+        raise ModelError(
+            "the weights are missing" + (" (pickled ones are not read)" if pickled else ""),
+            place=str(path),
+            remedy="Save the model with `safe_serialization=True`, or choose another folder."
+            if pickled
+            else "Choose another folder with --model, or train again.",
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"the weights cannot be read ({error})",
+            place=str(path),
+            remedy="The file is damaged or incomplete: copy it again, or use another checkpoint.",
+        ) from None
 
 
 def _to_saved(model: Transformer) -> dict[str, Tensor]:

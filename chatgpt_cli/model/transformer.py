@@ -9,7 +9,7 @@ Parameter names are those of Hugging Face's Qwen3 and Llama.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.positions import rotary_tables, rotate, sinusoidal_table
+
+if TYPE_CHECKING:
+    from chatgpt_cli.model.lora import Adapter
 
 AttentionKind = Literal["sdpa", "matmul"]
 
@@ -32,6 +35,8 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        # Set by `lora.add_adapter`: only the adapter is trained then.
+        self.adapter: Adapter | None = None
         self.model = Backbone(config)
         if not config.causal:
             self.head = PredictionHead(config)
@@ -157,7 +162,9 @@ class Backbone(nn.Module):
         """Fixed position tables: not trained, not saved, always float32."""
         config = self.config
         if config.positions == "rope":
-            cos, sin = rotary_tables(config.context_length, config.head_dim, config.rope_theta)
+            cos, sin = rotary_tables(
+                config.context_length, config.head_dim, config.rope_theta, config.rope_scaling
+            )
             self.register_buffer("cos", cos.to(device), persistent=False)
             self.register_buffer("sin", sin.to(device), persistent=False)
         elif config.positions == "sinusoidal":
@@ -276,10 +283,10 @@ class Attention(nn.Module):
         self.kind: AttentionKind = "sdpa"
         self.grouped = config.num_heads != config.num_kv_heads
         query, shared = config.num_heads * self.head_dim, config.num_kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query, bias=config.bias)
-        self.k_proj = nn.Linear(config.hidden_size, shared, bias=config.bias)
-        self.v_proj = nn.Linear(config.hidden_size, shared, bias=config.bias)
-        self.o_proj = nn.Linear(query, config.hidden_size, bias=config.bias)
+        self.q_proj = nn.Linear(config.hidden_size, query, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.hidden_size, shared, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.hidden_size, shared, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(query, config.hidden_size, bias=config.output_bias)
         self.qk_norm = config.qk_norm
         if config.qk_norm:
             self.q_norm = RMSNorm(self.head_dim, config.norm_eps)
@@ -370,9 +377,9 @@ class MLP(nn.Module):
         self.kind = config.mlp
         hidden, inner = config.hidden_size, config.intermediate_size
         if self.kind != "gelu":
-            self.gate_proj = nn.Linear(hidden, inner, bias=config.bias)
-        self.up_proj = nn.Linear(hidden, inner, bias=config.bias)
-        self.down_proj = nn.Linear(inner, hidden, bias=config.bias)
+            self.gate_proj = nn.Linear(hidden, inner, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(hidden, inner, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(inner, hidden, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         up = self.up_proj(x)  # (batch, time, intermediate)
@@ -391,7 +398,7 @@ class PredictionHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.all_biases)
         self.norm = make_norm(config)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -403,4 +410,4 @@ def make_norm(config: ModelConfig) -> nn.Module:
     """The norm the configuration asks for, over the hidden dimension."""
     if config.norm == "rmsnorm":
         return RMSNorm(config.hidden_size, config.norm_eps)
-    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.bias)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.all_biases)

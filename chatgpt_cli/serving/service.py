@@ -8,16 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from chatgpt_cli.config.schema import GenerateSection
-from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.errors import ConfigError, ModelError
 from chatgpt_cli.generation.constraint import Constraint, ConstraintMaker
-from chatgpt_cli.generation.conversation import STOP_IDS
 from chatgpt_cli.generation.engine import Engine
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.serving.errors import ApiError
 from chatgpt_cli.serving.requests import ChatRequest, CompletionRequest, SamplingFields
 from chatgpt_cli.serving.worker import EngineWorker, Job, QueueFullError, TextRequest
 from chatgpt_cli.tokenizer.chat import Message, render
-from chatgpt_cli.tokenizer.special import BOS
 
 
 class Service:
@@ -76,7 +74,10 @@ class Service:
         messages = [message.to_message() for message in request.messages]
         if self._system_prompt and messages[0].role != "system":
             messages = [Message("system", self._system_prompt), *messages]
-        prompt = render(messages, self.tokenizer, add_generation_prompt=True).ids
+        try:
+            prompt = render(messages, self.tokenizer, add_generation_prompt=True).ids
+        except ModelError as error:  # the model's own template has rules, as of whose turn it is
+            raise ApiError(400, error.fact, param="messages") from None
         top = (request.top_logprobs or 0) if request.logprobs else 0
         max_tokens = request.max_completion_tokens or request.max_tokens
         return await self._submit([prompt], request, max_tokens, top, self._form(request))
@@ -86,7 +87,7 @@ class Service:
         prompts = []
         for prompt in request.prompts():
             if isinstance(prompt, str):
-                prompts.append([BOS, *self.tokenizer.encode(prompt)])
+                prompts.append(self.tokenizer.beginning(prompt))
             elif all(0 <= token < self._vocab_size for token in prompt):
                 prompts.append(list(prompt))
             else:
@@ -118,6 +119,7 @@ class Service:
             seed=None if request.seed is None else request.seed % 2**63,
         )
         texts = []
+        stop_ids = self.tokenizer.stop_ids
         for prompt in prompts:
             room = self.context - len(prompt)
             if room < 1:
@@ -132,7 +134,7 @@ class Service:
                 seed = None if sampling.seed is None else (sampling.seed + number) % 2**63
                 own = replace(sampling, max_tokens=min(sampling.max_tokens, room), seed=seed)
                 constraint = None if form is None else await self._constrain(form)
-                texts.append(TextRequest(prompt, own, STOP_IDS, top_logprobs, constraint))
+                texts.append(TextRequest(prompt, own, stop_ids, top_logprobs, constraint))
         try:
             return self.worker.submit(texts)
         except QueueFullError:

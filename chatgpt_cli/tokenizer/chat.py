@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from chatgpt_cli.errors import ModelError
+from chatgpt_cli.tokenizer.foreign import ForeignTokenizer
 from chatgpt_cli.tokenizer.special import ASSISTANT, BOS, END, SYSTEM, TOOL, USER
+from chatgpt_cli.tokenizer.template import ChatTemplate
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -34,15 +37,30 @@ class Rendered:
 def render(
     messages: Sequence[Message], tokenizer: Tokenizer, *, add_generation_prompt: bool = False
 ) -> Rendered:
-    """[BOS], then each turn as its role's token, its text and <|end|>.
+    """The conversation in the model's own way: see `_own`, or its chat template.
 
-    Targets are the assistant's text and the <|end|> that closes it, so that a model
-    learns to stop. Special tokens written in the text stay text.
+    Special tokens written in a message stay text.
 
     Args:
         messages: the conversation so far.
         tokenizer: encodes the text.
-        add_generation_prompt: end with <|assistant|>, for the model to go on.
+        add_generation_prompt: end with what begins an answer, for the model to go on.
+
+    Raises:
+        ModelError: if the model's template does not accept the conversation.
+    """
+    if isinstance(tokenizer, ForeignTokenizer) and tokenizer.chat_template is not None:
+        return _by_template(messages, tokenizer, tokenizer.chat_template, add_generation_prompt)
+    return _own(messages, tokenizer, add_generation_prompt)
+
+
+def _own(
+    messages: Sequence[Message], tokenizer: Tokenizer, add_generation_prompt: bool
+) -> Rendered:
+    """[BOS], then each turn as its role's token, its text and <|end|>.
+
+    Targets are the assistant's text and the <|end|> that closes it, so that a model
+    learns to stop.
     """
     ids, targets = [BOS], [False]
     for message in messages:
@@ -54,3 +72,65 @@ def render(
         ids.append(ASSISTANT)
         targets.append(False)
     return Rendered(ids, targets)
+
+
+def _by_template(
+    messages: Sequence[Message],
+    tokenizer: ForeignTokenizer,
+    template: ChatTemplate,
+    add_generation_prompt: bool,
+) -> Rendered:
+    """As a foreign model's template writes it; targets are what the assistant adds."""
+    turns = [
+        {"role": message.role, "content": _harmless(message.content, tokenizer)}
+        for message in messages
+    ]
+    text = template.text(turns, add_generation_prompt=add_generation_prompt)
+    spans: list[tuple[int, int]] = []
+    for number, message in enumerate(messages):
+        if message.role == "assistant" and message.weight > 0:
+            after = spans[-1][1] if spans else 0
+            spans.append(_span(template, turns, number, text, after))
+    ids, offsets = tokenizer.encode_with_offsets(text)
+    targets = [
+        any(start <= begin < stop or (begin <= start < end) for start, stop in spans)
+        for begin, end in offsets
+    ]
+    return Rendered(ids, targets)
+
+
+# Never seen, takes no room: divides the name of a special token that a message contains.
+_DIVIDER = "\u200b"
+
+
+def _harmless(content: str, tokenizer: ForeignTokenizer) -> str:
+    """A message in which no special token can be read, so that no one can forge a turn."""
+    for token in tokenizer.special_tokens_in(content):
+        content = content.replace(token, token[:1] + _DIVIDER + token[1:])
+    return content
+
+
+def _span(
+    template: ChatTemplate, turns: list[dict[str, str]], number: int, text: str, after: int
+) -> tuple[int, int]:
+    """The characters of the text that the assistant writes in turn `number`.
+
+    What the template adds between the start of an answer and its end; where it writes
+    earlier turns otherwise than the last one, the message itself to its line's end.
+
+    Raises:
+        ModelError: if the message is not in the text.
+    """
+    before = template.text(turns[:number], add_generation_prompt=True)
+    whole = template.text(turns[: number + 1], add_generation_prompt=False).rstrip()
+    if text.startswith(whole) and whole.startswith(before):
+        return len(before), len(whole)
+    content = turns[number]["content"].strip()
+    start = text.find(content, after)
+    if start < 0:
+        raise ModelError(
+            "the model's chat template leaves out an answer, so it cannot be learnt from",
+            remedy="Use conversations of one question and one answer.",
+        )
+    stop = text.find("\n", start + len(content))
+    return start, len(text) if stop < 0 else stop

@@ -7,6 +7,7 @@ from typing import Any
 
 import sentencepiece
 
+from chatgpt_cli.tokenizer.pieces import added_token, bpe_model, sentencepiece_json
 from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, PAD, SEP, SPECIAL_TOKENS, UNK
 
 # Kept here, away from `chat`, which needs the tokenizer; a test holds this template and
@@ -52,17 +53,22 @@ def _tokenizer_json(processor: Any) -> dict[str, Any]:
     count = processor.vocab_size()
     pieces = [processor.id_to_piece(i) for i in range(count)]
     scores = [processor.get_score(i) for i in range(count)]
+    is_special = [i < len(SPECIAL_TOKENS) for i in range(count)]
     # BPE's scores are minus the order of merging: whole numbers, falling one by one.
     learned = [
-        i
-        for i in range(len(SPECIAL_TOKENS), count)
-        if not processor.is_byte(i) and pieces[i] != "\n"
+        i for i in range(count) if not (is_special[i] or processor.is_byte(i)) and pieces[i] != "\n"
     ]
     merged = [scores[i] for i in learned]
     is_bpe = len(merged) > 1 and all(a - b == 1 for a, b in pairwise(merged))
     has_bytes = any(processor.is_byte(i) for i in range(count))
     if is_bpe:
-        algorithm = _bpe(pieces, has_bytes)
+        algorithm = bpe_model(
+            pieces,
+            range(count),
+            [not (is_special[i] or processor.is_byte(i)) for i in range(count)],
+            unk_token=SPECIAL_TOKENS[UNK],
+            byte_fallback=has_bytes,
+        )
     else:
         algorithm = {
             "type": "Unigram",
@@ -70,57 +76,5 @@ def _tokenizer_json(processor: Any) -> dict[str, Any]:
             "vocab": [[piece, score] for piece, score in zip(pieces, scores, strict=True)],
             "byte_fallback": has_bytes,
         }
-    space = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": index,
-                "content": token,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for index, token in enumerate(SPECIAL_TOKENS)
-        ],
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [space, {"type": "ByteFallback"}, {"type": "Fuse"}],
-        },
-        "model": algorithm,
-    }
-
-
-def _bpe(pieces: list[str], has_bytes: bool) -> dict[str, Any]:
-    """Merges rebuilt from the pieces: each piece from every pair that makes it, in order.
-
-    SentencePiece joins the neighbours whose joint piece was learnt first, however it
-    is divided; so all divisions of a piece get its rank.
-    """
-    ids = {piece: index for index, piece in enumerate(pieces)}
-    merges = []
-    for piece in pieces[len(SPECIAL_TOKENS) :]:
-        if len(piece) < 2 or (piece.startswith("<0x") and piece.endswith(">")):
-            continue
-        pairs = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        known = [pair for pair in pairs if pair[0] in ids and pair[1] in ids]
-        merges += sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]]))
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": SPECIAL_TOKENS[UNK],
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": True,
-        "byte_fallback": has_bytes,
-        "ignore_merges": False,
-        "vocab": ids,
-        "merges": [list(pair) for pair in merges],
-    }
+    added = [added_token(index, token) for index, token in enumerate(SPECIAL_TOKENS)]
+    return sentencepiece_json(algorithm, added, space_before=False)

@@ -1,149 +1,147 @@
-"""Text to token ids and back."""
+"""Text to token ids and back: what every tokenizer here can do."""
 
 from __future__ import annotations
 
 import codecs
-import hashlib
-import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import sentencepiece
 
 from chatgpt_cli.errors import ModelError
-from chatgpt_cli.files import write_json
-from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
 
-_MODEL = "tokenizer.model"
-_SPACE = "\u2581"
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_SPECIAL = re.compile("(" + "|".join(re.escape(token) for token in SPECIAL_TOKENS) + ")")
+if TYPE_CHECKING:
+    from chatgpt_cli.tokenizer.template import ChatTemplate
 
 
-class Tokenizer:
-    """A SentencePiece model (its bytes in `model`) with this project's special tokens.
+class Tokenizer(ABC):
+    """Ids for text, and which of them are special.
 
-    Text is taken as it is: nothing is normalised, no space is added or lost, so that
-    `decode(encode(text)) == text`. One exception: SentencePiece writes a space as U+2581
-    inside its pieces, so a literal U+2581 comes back as a space.
+    There are two kinds: `OwnTokenizer`, trained by this program, and
+    `ForeignTokenizer`, which came with a model from elsewhere.
+
+    Attributes:
+        bos_id: begins a document. Where a foreign tokenizer has no such token, the one
+            that ends documents stands between them (GPT-2's way).
+        eos_id: ends a document; the same as bos_id where there is one token for both.
+        pad_id: fills what has no token.
+        unk_id: stands for characters without a token; None where there are none.
+        turn_end_id: what the model is to write after an answer.
+        stop_ids: tokens that end an answer.
+        special_ids: tokens that stand for no text.
+        start_ids: what stands before a text that is to be continued; may be empty.
+        chat_template: how conversations are written; None is this program's own way.
     """
 
-    def __init__(self, model: bytes) -> None:
-        """Raises ModelError if `model` is not a SentencePiece model of this project."""
-        self.model = model
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"this is not a SentencePiece model ({error})") from error
-        count = min(len(SPECIAL_TOKENS), self._processor.vocab_size())
-        first = tuple(self._processor.id_to_piece(i) for i in range(count))
-        if first != SPECIAL_TOKENS:
-            raise ModelError(
-                "the tokenizer was not made by this program: its first tokens are "
-                f"{' '.join(first)}",
-                remedy="Train one with `chatgpt preprocess`.",
-            )
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    unk_id: int | None
+    turn_end_id: int
+    stop_ids: frozenset[int]
+    special_ids: frozenset[int]
+    start_ids: tuple[int, ...]
+    chat_template: ChatTemplate | None = None
 
-    @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
+    @staticmethod
+    def load(folder: Path) -> Tokenizer:
         """Read the tokenizer of a run or a model folder.
 
         Raises:
             ModelError: if it is missing or damaged.
         """
-        path = folder / _MODEL
-        try:
-            return cls(path.read_bytes())
-        except OSError as error:
-            raise ModelError(
-                f"there is no tokenizer ({error.strerror})",
-                place=str(path),
-                remedy="Run `chatgpt preprocess` first.",
-            ) from error
-        except ModelError as error:
-            raise ModelError(error.fact, place=str(path), remedy=error.remedy) from error
+        from chatgpt_cli.tokenizer.foreign import ForeignTokenizer
+        from chatgpt_cli.tokenizer.own import OwnTokenizer
 
+        own = OwnTokenizer.in_folder(folder)
+        if own is not None:
+            return own
+        foreign = ForeignTokenizer.in_folder(folder)
+        if foreign is not None:
+            return foreign
+        raise ModelError(
+            "there is no tokenizer (neither tokenizer.model nor tokenizer.json)",
+            place=str(folder),
+            remedy="Run `chatgpt preprocess` first, or copy the whole model folder again.",
+        )
+
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """Write all tokenizer files of a Hugging Face model folder."""
-        from chatgpt_cli.tokenizer.huggingface import tokenizer_files
-
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _MODEL).write_bytes(self.model)
-        for name, content in tokenizer_files(self.model).items():
-            write_json(folder / name, content)
 
     @property
+    @abstractmethod
+    def size_on_disk(self) -> int:
+        """About how many bytes `save` writes."""
+
+    @property
+    @abstractmethod
     def vocab_size(self) -> int:
-        return int(self._processor.vocab_size())
+        """One more than the largest id."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def hash(self) -> str:
-        """SHA-256 of the SentencePiece model."""
-        return hashlib.sha256(self.model).hexdigest()
+        """SHA-256 of what decides about the ids."""
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Plain text to ids; never to a special token, whatever the text says."""
-        ids: list[int] = self._processor.encode(text)
-        return ids
 
+    @abstractmethod
     def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[list[int]]:
         """`encode` for many texts."""
-        ids: list[list[int]] = self._processor.encode(list(texts), num_threads=threads)
-        return ids
 
+    @abstractmethod
     def encode_with_special(self, text: str) -> list[int]:
         """As `encode`, but special tokens written in the text become their ids."""
-        ids: list[int] = []
-        for part in _SPECIAL.split(text):
-            special = self.id(part) if part in SPECIAL_TOKENS else None
-            ids += self.encode(part) if special is None else [special]
-        return ids
+
+    @abstractmethod
+    def token(self, id: int) -> str:
+        """The token with this id, as the tokenizer writes it."""
+
+    @abstractmethod
+    def id(self, token: str) -> int | None:
+        """The id of a token, None if there is no such one."""
+
+    @abstractmethod
+    def _pieces(self) -> list[bytes]:
+        """What each id stands for in UTF-8; nothing for special tokens."""
+
+    @property
+    @abstractmethod
+    def byte_ids(self) -> list[int]:
+        """Ids that stand for single bytes of rare characters; not those of line end and tab."""
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Ids to text; bytes that do not form UTF-8 become U+FFFD."""
         return b"".join(
-            self._bytes[i]
-            if i >= len(SPECIAL_TOKENS) or skip_special
-            else SPECIAL_TOKENS[i].encode()
+            self.token(i).encode()
+            if i in self.special_ids and not skip_special
+            else self.bytes_of(i)
             for i in ids
         ).decode("utf-8", errors="replace")
 
-    def token(self, id: int) -> str:
-        """The piece with this id, as SentencePiece writes it."""
-        return str(self._processor.id_to_piece(int(id)))
+    def document(self, ids: Sequence[int]) -> list[int]:
+        """A whole document for pretraining: its tokens between those that divide documents."""
+        if self.bos_id == self.eos_id:
+            return [self.bos_id, *ids]
+        return [self.bos_id, *ids, self.eos_id]
 
-    def id(self, token: str) -> int | None:
-        """The id of a piece or special token, None if there is no such one."""
-        if token in SPECIAL_TOKENS:
-            return SPECIAL_TOKENS.index(token)
-        found = int(self._processor.piece_to_id(token))
-        return found if self.token(found) == token else None
-
-    @cached_property
-    def byte_ids(self) -> list[int]:
-        """Ids that stand for single bytes of rare characters; not those of line end and tab."""
-        common = {self.id("<0x0A>"), self.id("<0x09>")}
-        size = range(self.vocab_size)
-        return [i for i in size if self._processor.is_byte(i) and i not in common]
+    def beginning(self, text: str) -> list[int]:
+        """A text for the model to continue; at least one token."""
+        return [*self.start_ids, *self.encode(text)] or [self.bos_id]
 
     def bytes_of(self, id: int) -> bytes:
-        """The UTF-8 bytes that a token stands for; none for special tokens."""
-        return self._bytes[id]
+        """The UTF-8 bytes that a token stands for; none for special and unused ones."""
+        return self._bytes[id] if id < len(self._bytes) else b""
 
     @cached_property
     def _bytes(self) -> list[bytes]:
-        """What each id stands for in UTF-8; nothing for special tokens."""
-        pieces = [b""] * len(SPECIAL_TOKENS)
-        for i in range(len(SPECIAL_TOKENS), self.vocab_size):
-            piece = self.token(i)
-            if self._processor.is_byte(i):
-                match = _BYTE.fullmatch(piece)
-                pieces.append(bytes([int(match[1], 16)]) if match else b"")
-            else:
-                pieces.append(piece.replace(_SPACE, " ").encode())
-        return pieces
+        return self._pieces()
 
     @cached_property
     def token_bytes(self) -> np.ndarray:

@@ -11,15 +11,15 @@ import sentencepiece
 
 from chatgpt_cli.config.schema import TokenizerSection
 from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.special import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
-from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 _BYTE_PIECES = 256
 # SentencePiece takes sentences; longer lines are cut so that no text is left out.
 _LONGEST = 4000
 
 
-def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> OwnTokenizer:
     """Train SentencePiece on `texts`, which are read once.
 
     Nothing is normalised and no space added, so that decoding gives back the text.
@@ -42,7 +42,7 @@ def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> Tokenize
         )
     except (RuntimeError, OSError) as error:
         raise _explained(str(error), section) from error
-    return Tokenizer(model.getvalue())
+    return OwnTokenizer(model.getvalue())
 
 
 def _options(section: TokenizerSection) -> dict[str, Any]:

@@ -26,14 +26,13 @@ from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import TrainingError
 from chatgpt_cli.files import atomic_path, write_text
 from chatgpt_cli.interop.huggingface import save_model
+from chatgpt_cli.model.lora import adapter_weights
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.metrics_log import Mark
 
 # Configuration, manifest, tokenizer files and the blocks that file systems round up to.
 _SMALL_FILES = 1_000_000
-# tokenizer.json and the others, against the SentencePiece model they are made from.
-_TOKENIZER_FILES = 8
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,10 @@ def save_checkpoint(
 
 def size_of(model: Transformer, tokenizer: Tokenizer, optimizer: dict[str, Tensor]) -> int:
     """About how many bytes a checkpoint takes on the disk."""
-    tensors = [*model.parameters(), *optimizer.values()]
+    saved = model.parameters() if model.adapter is None else adapter_weights(model).values()
+    tensors = [*saved, *optimizer.values()]
     numbers = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return numbers + _TOKENIZER_FILES * len(tokenizer.model) + _SMALL_FILES
+    return numbers + tokenizer.size_on_disk + _SMALL_FILES
 
 
 def _make_room(stage: StagePaths, progress: Progress, needed: int) -> None:

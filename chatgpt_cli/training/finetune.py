@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config
+from chatgpt_cli.config.schema import Config, LoraSection
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.files import sha256
-from chatgpt_cli.interop.huggingface import load_model
-from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.interop.base import limited
+from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
+from chatgpt_cli.interop.locate import locate_model, resolve_model
+from chatgpt_cli.model.lora import Adapter, adapter_weights, add_adapter
+from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
@@ -36,8 +40,8 @@ def finetune(
             remedy="Add files of chat messages, Alpaca or ShareGPT rows, such as "
             "`data: [my-rows.jsonl]` under finetune.",
         )
-    base = locate_model(paths, model=None, stage="pretrain").folder
-    loaded = load_model(base)
+    base = locate_model(paths, model=None, stage="pretrain", base=config.model.from_).folder
+    loaded = load_model(base, config=limited(read_config(base), config.model))
     model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
     if not shape.causal:
         raise ConfigError(
@@ -45,17 +49,19 @@ def finetune(
             place=str(base),
             remedy="Finetune a causal model: model.preset tiny with pretrain.objective causal.",
         )
-    length = section.sequence_length or shape.context_length
+    length = config.sequence_length(section, shape.context_length)
     conversations = load_conversations(section, tokenizer, length, seed=config.seed)
     for text in conversations.notes:
         observe(Note(text))
     fingerprint: dict[str, object] = {
         "model": shape.model_dump(exclude={"dropout"}),
         "tokenizer": tokenizer.hash,
-        "base": sha256(base / "model.safetensors"),
+        "base": weights_hash(base),
         "seed": config.seed,
         "train": conversations.train.fingerprint(),
     }
+    if section.lora is not None:
+        fingerprint["lora"] = section.lora.model_dump(mode="json")
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.finetune, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -63,7 +69,12 @@ def finetune(
     if isinstance(start, Finished):
         return start
     if start is not None:
-        model = load_model(start.folder).model
+        shape = limited(read_config(start.folder), config.model)
+        model = load_model(start.folder, config=shape, merge=False).model
+    elif section.lora is not None:
+        add_adapter(model, _adapter(section.lora, base, config), seed=config.seed)
+    if model.adapter is not None:
+        observe(Note(_trained_share(model)))
     effort = Effort.of(section, conversations.train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}),
@@ -84,3 +95,24 @@ def finetune(
         sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
         seed=config.seed,
     ).run(start)
+
+
+def _adapter(section: LoraSection, base: Path, config: Config) -> Adapter:
+    """What is to be trained; a name such as smollm2 stays one, a folder gets its whole path."""
+    named = config.model.from_
+    is_name = named is not None and not Path(named).exists() and resolve_model(named) == base
+    return Adapter(
+        rank=section.rank,
+        alpha=section.alpha,
+        dropout=section.dropout,
+        targets=tuple(section.targets),
+        base=str(named) if is_name else str(base.resolve()),
+    )
+
+
+def _trained_share(model: Transformer) -> str:
+    small = sum(parameter.numel() for parameter in adapter_weights(model).values())
+    return (
+        f"Adapter: {small:,} parameters are trained, {small / model.config.num_parameters():.1%} "
+        "of the model's"
+    )

@@ -13,8 +13,8 @@ CHUNK = 512
 
 
 def _chunk(
-    features: Tensor, weight: Tensor, labels: Tensor, smoothing: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    features: Tensor, weight: Tensor, labels: Tensor, smoothing: float, learn_weight: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Loss sum and gradients of one chunk.
 
     Args:
@@ -22,6 +22,7 @@ def _chunk(
         weight: (vocab, hidden), same dtype.
         labels: (positions,), negative where there is no target.
         smoothing: share of the target probability spread evenly over the vocabulary.
+        learn_weight: whether the gradient by weight is wanted.
 
     Returns:
         Sum of the negative log-likelihood (without smoothing), gradient by features
@@ -39,7 +40,7 @@ def _chunk(
     hit = torch.full_like(columns, smoothing - 1, dtype=torch.float32)
     probabilities.scatter_add_(1, columns, hit)
     gradient = probabilities.to(features.dtype).mul_(is_target[:, None])
-    return nll, gradient @ weight, gradient.T @ features
+    return nll, gradient @ weight, gradient.T @ features if learn_weight else None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -60,14 +61,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         x, w = features.to(dtype), weight.to(dtype)
         by_features = torch.empty_like(features)
-        by_weight = torch.zeros_like(weight, dtype=torch.float32)
+        learn_weight = ctx.needs_input_grad[1]
+        by_weight = torch.zeros_like(weight, dtype=torch.float32) if learn_weight else None
         total = torch.zeros((), device=features.device)
         for start in range(0, x.shape[0], CHUNK):
             part = slice(start, start + CHUNK)
-            nll, dx, dw = _chunk(x[part], w, labels[part], smoothing)
+            nll, dx, dw = _chunk(x[part], w, labels[part], smoothing, learn_weight)
             total += nll
             by_features[part] = dx
-            by_weight += dw
+            if by_weight is not None and dw is not None:
+                by_weight += dw
         ctx.save_for_backward(by_features, by_weight)
         return total
 
@@ -75,7 +78,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = outputs
         by_features, by_weight = ctx.saved_tensors
-        return by_features * scale, by_weight * scale, None, None, None
+        weight_gradient = None if by_weight is None else by_weight * scale
+        return by_features * scale, weight_gradient, None, None, None
 
 
 def linear_cross_entropy(

@@ -30,10 +30,12 @@ class Optimizers:
     """
 
     def __init__(self, model: Transformer, section: TrainingSection) -> None:
-        self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+        # Frozen parameters, beside which an adapter is trained, are left out.
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names: dict[Tensor, str] = {p: name for name, p in trained.items()}
         self._section = section
         matrices, tables, vectors = [], [], []
-        for name, parameter in model.named_parameters():
+        for name, parameter in trained.items():
             if parameter.ndim < 2:
                 vectors.append(parameter)
             elif ".layers." in name:

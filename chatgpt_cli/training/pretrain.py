@@ -11,6 +11,7 @@ from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
 from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
 from chatgpt_cli.data.shards import Split, TokenShards
 from chatgpt_cli.errors import DataError
+from chatgpt_cli.interop.base import limitation, project_shape, starting_model
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -34,8 +35,8 @@ def pretrain(
     """
     section = config.pretrain
     tokenizer = Tokenizer.load(paths.tokenizer)
-    shape = config.model.build(vocab_size=tokenizer.vocab_size)
-    length = section.sequence_length or shape.context_length
+    shape = project_shape(config.model, vocab_size=tokenizer.vocab_size)
+    length = config.sequence_length(section, shape.context_length)
     train = _training_batches(config, paths, tokenizer, length)
     effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     validation = held_out_batches(
@@ -59,11 +60,15 @@ def pretrain(
         context_length=length,
         long_run=effort.is_long,
     )
-    model = Transformer(shape)
-    if start is None:
-        model.initialize(config.seed)
-    else:
+    if (said := limitation(shape)) is not None:
+        observe(Note(said, "warning"))
+    if start is not None:
         model = load_model(start.folder).model
+    elif (loaded := starting_model(config.model)) is not None:
+        model = loaded.model
+    else:
+        model = Transformer(shape)
+        model.initialize(config.seed)
     observe(
         Note(
             f"Model: {shape.num_parameters():,} parameters "
@@ -100,6 +105,7 @@ def _training_batches(
 
 
 def _shards(paths: RunPaths, split: Split, tokenizer: Tokenizer) -> TokenShards:
+    """Raises DataError if there are none that this tokenizer made."""
     shards = TokenShards.open(paths.data, split)
     if shards.tokenizer_sha256 != tokenizer.hash:
         raise DataError(
@@ -115,7 +121,8 @@ def held_out_batches(
 ) -> Iterable[Batch]:
     """The validation text of a run, for the objective of its pretraining."""
     section = config.pretrain
-    length = section.sequence_length or config.model.build(vocab_size=1).context_length
+    shape = project_shape(config.model, vocab_size=1)
+    length = config.sequence_length(section, shape.context_length)
     windows = HeldOutWindows(
         _shards(paths, "validation", tokenizer),
         batch_size=max(1, 8192 // length),

@@ -10,7 +10,6 @@ from chatgpt_cli.generation.fill_mask import fill_masks
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
-from chatgpt_cli.tokenizer.special import BOS, END, EOS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
 
@@ -36,11 +35,10 @@ class Sampler:
                 messages = [Message("user", prompt)]
                 ids = render(messages, self.tokenizer, add_generation_prompt=True).ids
             else:
-                ids = [BOS, *self.tokenizer.encode(prompt)]
+                ids = self.tokenizer.beginning(prompt)
             sampling = Sampling(max_tokens=max_tokens, temperature=0.7, top_p=0.9, seed=self.seed)
-            (completion,) = complete(
-                self.model, self.tokenizer, [ids], sampling, stop_ids=frozenset({EOS, END})
-            )
+            stop_ids = self.tokenizer.stop_ids
+            (completion,) = complete(self.model, self.tokenizer, [ids], sampling, stop_ids=stop_ids)
             return completion.text
 
     def _filled(self, prompt: str) -> str:

@@ -12,7 +12,6 @@ import torch
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import BOS
 from chatgpt_cli.training.device import Hardware
 
 
@@ -79,7 +78,7 @@ def document_losses(
 ) -> np.ndarray:
     """Of each held-out document (documents, 4): nats, targets, their UTF-8 bytes, hits.
 
-    A document begins at each [BOS]; the arguments are those of `evaluate_loss`.
+    A document begins where `Batch.begins` says; the arguments are those of `evaluate_loss`.
     """
     was_training = model.training
     model.eval()
@@ -88,7 +87,7 @@ def document_losses(
     begun = 0
     for batch in batches:
         labels = batch.labels.flatten()
-        owners = (batch.input_ids.flatten() == BOS).cumsum(0) + begun
+        owners = batch.begins.flatten().cumsum(0) + begun
         begun = int(owners[-1])
         positions = (labels >= 0).nonzero()[:, 0]
         if positions.numel() == 0:
@@ -121,5 +120,5 @@ def document_losses(
     documents = np.zeros((begun + 1, 4))
     for first, sums in parts:
         documents[first : first + len(sums)] += sums
-    # Text before the first [BOS] and documents without a target are none.
+    # Text before the first document's start and documents without a target are none.
     return documents[documents[:, 1] > 0]

@@ -15,6 +15,7 @@ from chatgpt_cli.checkpoints import Progress
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.checkpoint import save_checkpoint
@@ -33,7 +34,7 @@ def make_tokenizer() -> Tokenizer:
         pad_id=0, unk_id=1, bos_id=2, eos_id=3, pad_piece="[PAD]", unk_piece="[UNK]",
         bos_piece="[BOS]", eos_piece="[EOS]", control_symbols=list(SPECIAL_TOKENS[4:]),
     )  # fmt: skip
-    return Tokenizer(stream.getvalue())
+    return OwnTokenizer(stream.getvalue())
 
 
 def make_run(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chatgpt_cli.data.batch import IGNORE
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows, window_batch
 from chatgpt_cli.data.masking import MaskedWindows, mask_batch
-from chatgpt_cli.data.shards import TokenShards
+from chatgpt_cli.data.shards import Borders, TokenShards
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, SEP
 
@@ -22,6 +22,7 @@ class _Stream:
     def __init__(self, tokens: np.ndarray) -> None:
         self._tokens = tokens
         self.num_tokens = len(tokens)
+        self.borders = Borders()
 
     def read(self, start: int, stop: int) -> np.ndarray:
         assert 0 <= start <= stop <= self.num_tokens
@@ -72,7 +73,7 @@ def test_text_shorter_than_a_sequence_is_refused() -> None:
 
 def test_documents_are_segments_and_bos_is_no_target() -> None:
     windows = np.array([[50, EOS, BOS, 60, 61, EOS, BOS, 70]])
-    batch = window_batch(windows)
+    batch = window_batch(windows, Borders())
     assert batch.input_ids[0].tolist() == [50, EOS, BOS, 60, 61, EOS, BOS]
     assert batch.labels[0].tolist() == [EOS, IGNORE, 60, 61, EOS, IGNORE, 70]
     assert batch.segment_ids[0].tolist() == [1, 1, 2, 2, 2, 2, 3]

@@ -10,13 +10,16 @@ import torch
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.generation import text
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import MASK
+from chatgpt_cli.tokenizer.special import BOS, END, EOS, MASK
 
 
 class ByteTokenizer:
     """One token a byte, after the special ones. The real one has tests of its own."""
 
     vocab_size = 268
+    bos_id, eos_id = BOS, EOS
+    stop_ids = frozenset({END, EOS})
+    special_ids = frozenset(range(12))
 
     def encode(self, text: str) -> list[int]:
         return [12 + byte for byte in text.encode()]

@@ -1,0 +1,100 @@
+"""Adapters: small trained matrices beside frozen ones (LoRA; Hu et al. 2021)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chatgpt_cli.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The shape of an adapter, and the model it belongs to (a folder, file or name)."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    base: str
+
+    @property
+    def scale(self) -> float:
+        """What the product of the small matrices is multiplied by."""
+        return self.alpha / self.rank
+
+
+class AdaptedLinear(nn.Linear):
+    """x W^T + b, W and b frozen, plus scale * dropout(x) A^T B^T.
+
+    A is (rank, in), random; B is (out, rank), zero: at first nothing changes.
+    """
+
+    def __init__(self, linear: nn.Linear, adapter: Adapter) -> None:
+        has_bias = linear.bias is not None
+        super().__init__(linear.in_features, linear.out_features, has_bias, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        device = linear.weight.device
+        self.lora_A = nn.Parameter(torch.empty(adapter.rank, linear.in_features, device=device))
+        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, adapter.rank, device=device))
+        self.scale = adapter.scale
+        self.dropout = adapter.dropout
+
+    def forward(self, input: Tensor) -> Tensor:
+        plain = F.linear(input, self.weight, self.bias)
+        small = F.linear(F.dropout(input, self.dropout, self.training), self.lora_A)
+        return plain + F.linear(small, self.lora_B) * self.scale
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """An ordinary linear map that computes the same."""
+        linear = nn.Linear(
+            self.in_features, self.out_features, self.bias is not None, device="meta"
+        )
+        change = (self.lora_B.float() @ self.lora_A.float()) * self.scale
+        linear.weight = nn.Parameter((self.weight.float() + change).to(self.weight.dtype))
+        linear.bias = self.bias
+        return linear
+
+
+def add_adapter(model: Transformer, adapter: Adapter, *, seed: int) -> None:
+    """Freeze the model and give its targets trainable matrices; A is the same on every device."""
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for owner, name, linear in list(_linears(model, adapter.targets)):
+        adapted = AdaptedLinear(linear, adapter)
+        bound = 1 / math.sqrt(linear.in_features)
+        values = torch.rand(adapted.lora_A.shape, generator=generator) * 2 - 1
+        adapted.lora_A.data.copy_(values * bound)
+        setattr(owner, name, adapted)
+    model.adapter = adapter
+
+
+def merge_adapter(model: Transformer) -> None:
+    """Add the adapter to the weights, and make all of them trainable again."""
+    for owner, name, linear in list(_linears(model, ())):
+        if isinstance(linear, AdaptedLinear):
+            setattr(owner, name, linear.merged())
+    model.adapter = None
+    model.requires_grad_(True)
+
+
+def adapter_weights(model: Transformer) -> dict[str, Tensor]:
+    """The trained matrices by name, such as model.layers.0.mlp.up_proj.lora_A."""
+    return {name: p for name, p in model.named_parameters() if ".lora_" in name}
+
+
+def _linears(
+    model: Transformer, targets: Sequence[str]
+) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+    """The matrices inside the blocks with these names (all of them if none is named)."""
+    for block in model.model.blocks():
+        for owner in (block.self_attn, block.mlp):
+            for name, child in list(owner.named_children()):
+                if isinstance(child, nn.Linear) and (not targets or name in targets):
+                    yield owner, name, child

@@ -1,0 +1,84 @@
+"""Adapters: at first nothing changes, merged equals beside, and PEFT computes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from chatgpt_cli.config.schema import TrainingSection
+from chatgpt_cli.interop.huggingface import load_model, save_model
+from chatgpt_cli.model.lora import Adapter, adapter_weights, add_adapter, merge_adapter
+from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.training.loss import linear_cross_entropy
+from chatgpt_cli.training.optimizer import Optimizers
+from tests.interop.foreign_models import make_folder
+from tests.model.test_transformer import build
+
+TARGETS = ("q_proj", "v_proj", "up_proj", "down_proj")
+
+
+def adapted(model: Transformer, base: str = "somewhere", targets: Any = TARGETS) -> Transformer:
+    add_adapter(model, Adapter(4, 8.0, 0.0, tuple(targets), base), seed=1)
+    return model
+
+
+def spoil(model: Transformer) -> None:
+    """As if trained: B is zero at first."""
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in adapter_weights(model).items():
+        if name.endswith("lora_B"):
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+
+
+def ids() -> torch.Tensor:
+    return torch.randint(12, 60, (2, 12), generator=torch.Generator().manual_seed(2))
+
+
+def test_nothing_changes_at_first_and_merging_changes_nothing() -> None:
+    model = build(vocab_size=80).eval()
+    before = model(ids())
+    adapted(model)
+    assert torch.equal(model(ids()), before)
+    spoil(model)
+    beside = model(ids())
+    assert not torch.allclose(beside, before)
+    merge_adapter(model)
+    torch.testing.assert_close(model(ids()), beside, atol=1e-5, rtol=1e-5)
+    assert not adapter_weights(model) and all(p.requires_grad for p in model.parameters())
+    names = [name for name, _ in model.named_parameters()]
+    assert names == [name for name, _ in build(vocab_size=80).named_parameters()]
+
+
+def test_only_the_adapter_is_trained() -> None:
+    model = adapted(build(vocab_size=80))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizers = Optimizers(model, TrainingSection.model_validate({"optimizer": "adamw"}))
+    for _ in range(2):
+        features = model(ids()).flatten(0, 1)
+        linear_cross_entropy(features, model.output_weight, ids().flatten()).backward()
+        optimizers.step()
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == set(adapter_weights(model))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_peft_reads_what_is_saved(name: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    theirs = make_folder(tmp_path / "base", name)
+    loaded = load_model(tmp_path / "base")
+    model = adapted(loaded.model, base=str(tmp_path / "base"))
+    spoil(model)
+    save_model(model, loaded.tokenizer, tmp_path / "adapter")
+    assert not (tmp_path / "adapter" / "model.safetensors").exists()
+    wrapped = peft.PeftModel.from_pretrained(theirs, str(tmp_path / "adapter")).eval()
+    tokens = ids()
+    with torch.no_grad():
+        ours = model.logits(model(tokens))
+        torch.testing.assert_close(wrapped(tokens).logits, ours, atol=1e-4, rtol=1e-4)
+        merged = load_model(tmp_path / "adapter").model
+        torch.testing.assert_close(merged.logits(merged(tokens)), ours, atol=1e-4, rtol=1e-4)
+        again = load_model(tmp_path / "adapter", merge=False).model
+        assert torch.equal(again.logits(again(tokens)), ours)
