@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.config.schema import ModelSection
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.architectures import has_counterpart
-from chatgpt_cli.interop.huggingface import LoadedModel, load_model, read_config
 from chatgpt_cli.interop.locate import resolve_model
+
+if TYPE_CHECKING:
+    from chatgpt_cli.interop.huggingface import LoadedModel
 
 
 def project_shape(section: ModelSection, *, vocab_size: int) -> ModelConfig:
@@ -23,6 +27,9 @@ def project_shape(section: ModelSection, *, vocab_size: int) -> ModelConfig:
     """
     if section.from_ is None:
         return section.build(vocab_size=vocab_size)
+    # Here and below: a shape of one's own is known without importing torch.
+    from chatgpt_cli.interop.huggingface import read_config
+
     return limited(read_config(resolve_model(section.from_)), section)
 
 
@@ -34,6 +41,8 @@ def starting_model(section: ModelSection) -> LoadedModel | None:
     """
     if section.from_ is None:
         return None
+    from chatgpt_cli.interop.huggingface import load_model, read_config
+
     path = resolve_model(section.from_)
     return load_model(path, config=limited(read_config(path), section))
 
