@@ -24,6 +24,8 @@ _MANIFEST = "manifest.json"
 _FORMAT = 1
 # What a model is read from; only these are verified when it is used and not trained.
 _MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.model")
+# What reading JSON that is not as expected can raise.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _STATE_FILES = (STATE.as_posix(), TENSORS.as_posix())
 
 
@@ -99,7 +101,7 @@ def damage(folder: Path) -> str | None:
     if problem is None:
         try:
             step = _read_state(folder).step
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             return f"{STATE} cannot be read ({error})"
         if name_of(step) != folder.name:
             return f"it holds step {step:,}"
@@ -121,7 +123,7 @@ def _damaged(folder: Path, needed: Iterable[str], only: Iterable[str] | None) ->
             problem = _file_damage(folder, name, files[name])
             if problem:
                 return problem
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _UNREADABLE as error:
         return f"{_MANIFEST} cannot be read ({error})"
     return None
 
@@ -188,13 +190,15 @@ def best_checkpoint(stage: StagePaths) -> Path | None:
     if not folders:
         return None
     newest = folders[-1]
+    chosen = newest
     problem = _damaged(newest, _STATE_FILES, (STATE.as_posix(),))
     if problem is None:
-        best = _read_state(newest).best_step
-        chosen = next((one for one in folders if best == step_of(one)), newest)
-        problem = model_damage(chosen)
-    else:
-        chosen = newest
+        try:
+            best = _read_state(newest).best_step
+            chosen = next((one for one in folders if best == step_of(one)), newest)
+            problem = model_damage(chosen)
+        except _UNREADABLE as error:
+            problem = f"{STATE} cannot be read ({error})"
     if problem is not None:
         raise ModelError(
             f"the checkpoint is damaged: {problem}",
@@ -245,7 +249,7 @@ def _lowest(folders: list[Path], count: int) -> set[int]:
     for folder in folders:
         try:
             loss = _read_state(folder).validation_loss
-        except (OSError, ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             # It stays until somebody has looked at it.
             loss = float("-inf")
         if loss is not None:

@@ -101,7 +101,7 @@ def _read(descriptor: int) -> _Owner | None:
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0) if hasattr(os, "pread") else b"")
         return _Owner(int(owner["pid"]), str(owner["host"]), str(owner["command"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "One page with all that is known of a run.",
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
+    "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
 }
 
 _USAGE = """\

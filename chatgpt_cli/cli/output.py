@@ -19,6 +19,13 @@ _PLAIN_STEP = 0.1
 _PLAIN_SECONDS = 30.0
 
 
+class _Console(Console):
+    """Leaves it to the command what happens when nobody reads its output any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Output:
     """Where a command writes. With `json_output`, all but the JSON goes to stderr."""
 
@@ -27,7 +34,7 @@ class Output:
         # Piped text is not broken into lines of 80 characters.
         stream = sys.stderr if json_output else sys.stdout
         width = None if stream.isatty() else 200
-        self.console = Console(stderr=json_output, highlight=False, width=width, soft_wrap=True)
+        self.console = _Console(stderr=json_output, highlight=False, width=width, soft_wrap=True)
 
     def line(self, text: str = "") -> None:
         """A plain line."""

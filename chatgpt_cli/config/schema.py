@@ -368,9 +368,38 @@ class GenerateSection(Section):
     repetition_penalty: float = Field(1.0, gt=0)
     stop: list[str] = Field(default_factory=list)
     seed: int | None = None
+    # Weights in 8 or 4 bits: less to read for each token, a little less exact.
+    quantize: Literal["none", "int8", "int4"] = "none"
+    # Above 1: follow the most probable texts instead of drawing one.
+    beams: int = Field(1, ge=1, le=64)
+    # Beam search divides by length^this: 0 prefers short texts, above 1 long ones.
+    length_penalty: float = 1.0
     system_prompt: str | None = None
     # Shown by `chatgpt generate --samples`.
     sample_prompts: list[str] = Field(default_factory=list)
+
+
+class ServeSection(Section):
+    """The HTTP server. Out of the box it is open to this machine only."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    # What clients call the model; the run directory's name when left out.
+    model_name: str | None = None
+    # Without keys everyone who can reach the server may use it.
+    api_keys: list[str] = Field(default_factory=list)
+    # Web pages elsewhere that may call the server from a browser.
+    cors_origins: list[str] = Field(default_factory=list)
+    # Texts written at a time, and texts that may wait; more are refused with 429.
+    parallel: int = Field(16, ge=1, le=1024)
+    max_queue: int = Field(64, ge=0)
+    # For each key, or address where there are no keys; 0 sets no limit.
+    requests_per_minute: int = Field(0, ge=0)
+    max_body_kb: int = Field(1000, gt=0)
+    # Memory for texts read before, so that a conversation is not read anew each turn.
+    prefix_cache_mb: int = Field(256, ge=0)
+    # After SIGTERM, requests under way may take so long to end.
+    drain_seconds: int = Field(30, ge=0)
 
 
 class Config(Section):
@@ -386,6 +415,7 @@ class Config(Section):
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     generate: GenerateSection = Field(default_factory=GenerateSection)
+    serve: ServeSection = Field(default_factory=ServeSection)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

@@ -166,7 +166,7 @@ def _list(row: Fields, *names: str) -> list[Any] | None:
             # CSV and TSV can hold a conversation only as JSON text.
             try:
                 value = json.loads(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{name} holds a list that is not JSON ({error})") from error
         if isinstance(value, list):
             return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tokenize
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -62,8 +63,18 @@ class ShardWriter:
         name = f"{self.split}-{len(self.shards):05d}"
         tokens = np.concatenate(self._pieces).astype(self.dtype)
         path, starts = self.folder / f"{name}.npy", self.folder / f"{name}.docs.npy"
-        np.save(path, tokens)
-        np.save(starts, np.array(self._starts, dtype=np.int64))
+        try:
+            np.save(path, tokens)
+            np.save(starts, np.array(self._starts, dtype=np.int64))
+        except OSError as error:
+            # NumPy says only how many numbers it could write.
+            free = shutil.disk_usage(self.folder).free
+            raise DataError(
+                f"the token shards cannot be written: {error.strerror or 'the disk is full'}",
+                place=str(path.parent),
+                remedy=f"This one takes {tokens.nbytes / 1e6:,.1f} MB; {free / 1e6:,.1f} MB are "
+                "free. What was preprocessed before is intact: free some space and run it again.",
+            ) from error
         self.shards.append(
             {
                 "file": path.name,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from chatgpt_cli.generation.engine import inference
 from chatgpt_cli.model.positions import rotate
 from chatgpt_cli.model.transformer import Attention, Transformer
 from chatgpt_cli.tokenizer.special import MASK, SPECIAL_TOKENS
@@ -53,12 +53,12 @@ def inspect(model: Transformer, tokenizer: Tokenizer, ids: Sequence[int]) -> Ins
         for block in model.model.blocks()
     ]
     try:
-        with inference(model):
+        with _inference(model):
             hidden = model(rows)
     finally:
         for hook in hooks:
             hook.remove()
-    with inference(model):
+    with _inference(model):
         if model.config.causal:
             logits, first = model.logits(hidden[0, :-1]), 1
         else:
@@ -71,6 +71,18 @@ def inspect(model: Transformer, tokenizer: Tokenizer, ids: Sequence[int]) -> Ins
         _token(tokenizer, token, row) for token, row in zip(ids[first:], probabilities, strict=True)
     ]
     return Inspection(tokens, np.stack(maps))
+
+
+@contextmanager
+def _inference(model: Transformer) -> Iterator[None]:
+    """No gradients, no dropout; afterwards the model is as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 def _weights(module: Attention, inputs: Sequence[Any]) -> np.ndarray:

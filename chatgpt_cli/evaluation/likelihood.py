@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from chatgpt_cli.generation.engine import inference
+from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.special import BOS
@@ -39,6 +39,7 @@ def continuation_likelihoods(
     Raises:
         ValueError: if a continuation alone is longer than the context.
     """
+    writer = InferenceModel(model)
     results: dict[int, list[float]] = {}
     cut = 0
     rows = []
@@ -59,8 +60,8 @@ def continuation_likelihoods(
                 break
             chosen.append(index)
         start += len(chosen)
-        with inference(model):
-            scores = _batch(model, [rows[i] for i in chosen], [continuations[i] for i in chosen])
+        with torch.inference_mode():
+            scores = _batch(writer, [rows[i] for i in chosen], [continuations[i] for i in chosen])
         results |= dict(zip(chosen, scores, strict=True))
         if on_progress is not None:
             on_progress(len(results))
@@ -76,72 +77,54 @@ def _cut(prompt: list[int], room: int) -> list[int]:
 
 
 def _batch(
-    model: Transformer, prompts: list[list[int]], continuations: list[Sequence[list[int]]]
+    model: InferenceModel, prompts: list[list[int]], continuations: list[Sequence[list[int]]]
 ) -> list[list[float]]:
-    device = model.output_weight.device
     flat = [choice for choices in continuations for choice in choices]
     owner = [index for index, choices in enumerate(continuations) for _ in choices]
-    lengths = [len(prompt) for prompt in prompts]
-    longest = max(len(choice) for choice in flat)
-    cache = KVCache(
-        model.config,
-        len(prompts),
-        max(lengths),
-        device=device,
-        dtype=model.output_weight.dtype,
-    )
-    hidden = model(_padded(prompts, device), cache=cache)
-    last = hidden[torch.arange(len(prompts), device=device), torch.tensor(lengths) - 1]
-    first = torch.tensor([choice[0] for choice in flat], device=device)
-    owners = torch.tensor(owner, device=device)
-    scores = _log_probabilities(model, last[owners], first)  # (choices,)
-    if longest > 1:
-        cache = _for_each(model, cache, owners, [lengths[index] for index in owner], longest - 1)
-        hidden = model(_padded([choice[:-1] for choice in flat], device), cache=cache)
-        # Hidden state t of a choice predicts its token t + 1.
-        row, at = zip(
-            *((i, t) for i, choice in enumerate(flat) for t in range(len(choice) - 1)), strict=True
-        )
-        rows = torch.tensor(row, device=device)
-        following = torch.tensor([flat[i][t + 1] for i, t in zip(row, at, strict=True)])
-        later = _log_probabilities(
-            model, hidden[rows, torch.tensor(at, device=device)], following.to(device)
-        )
-        scores = scores.index_add(0, rows, later)
+    cache = _begin(model, len(prompts), max(len(prompt) for prompt in prompts))
+    hidden = model.read(cache, 0, prompts)
+    last = torch.stack([hidden[index, len(prompt) - 1] for index, prompt in enumerate(prompts)])
+    scores = _log_probabilities(model, last[owner], [choice[0] for choice in flat])  # (choices,)
+    # Token t of a choice is read to predict its token t + 1.
+    longer = [index for index, choice in enumerate(flat) if len(choice) > 1]
+    if longer:
+        cache = _for_each(model, cache, [owner[index] for index in longer], max(map(len, flat)) - 1)
+        hidden = model.read(cache, 0, [flat[index][:-1] for index in longer])
+        places = [
+            (row, at) for row, index in enumerate(longer) for at in range(len(flat[index]) - 1)
+        ]
+        rows, ats = (list(part) for part in zip(*places, strict=True))
+        following = [flat[longer[row]][at + 1] for row, at in places]
+        later = _log_probabilities(model, hidden[rows, ats], following)
+        target = torch.tensor([longer[row] for row in rows], device=scores.device)
+        scores = scores.index_add(0, target, later)
     values = iter(scores.tolist())
     return [[next(values) for _ in choices] for choices in continuations]
 
 
-def _padded(rows: list[list[int]], device: torch.device) -> Tensor:
-    width = max(1, *(len(row) for row in rows))
-    return torch.tensor([row + [0] * (width - len(row)) for row in rows], device=device)
+def _begin(model: InferenceModel, rows: int, slots: int) -> KVCache:
+    cache = model.new_cache()
+    cache.reserve(rows, slots)
+    cache.lengths = [0] * rows
+    return cache
 
 
-def _log_probabilities(model: Transformer, hidden: Tensor, tokens: Tensor) -> Tensor:
+def _for_each(model: InferenceModel, cache: KVCache, owners: list[int], more: int) -> KVCache:
+    """A cache with a row for each choice, beginning with its prompt, and room for `more`."""
+    saved = [cache.save(row, length) for row, length in enumerate(cache.lengths)]
+    grown = _begin(model, len(owners), max(cache.lengths) + more)
+    for row, owner in enumerate(owners):
+        grown.restore(row, saved[owner], cache.lengths[owner])
+    return grown
+
+
+def _log_probabilities(model: InferenceModel, hidden: Tensor, tokens: list[int]) -> Tensor:
     """The log-probability of a token at each of (positions, hidden), in float64."""
     parts = []
-    for states, wanted in zip(
-        torch.split(hidden, _POSITIONS), torch.split(tokens, _POSITIONS), strict=True
+    wanted = torch.tensor(tokens, device=hidden.device)
+    for states, token in zip(
+        torch.split(hidden, _POSITIONS), torch.split(wanted, _POSITIONS), strict=True
     ):
         logits = model.logits(states)  # (positions, vocab)
-        parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1))
+        parts.append(logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(-1))
     return torch.cat(parts).double()
-
-
-def _for_each(
-    model: Transformer, cache: KVCache, owners: Tensor, lengths: list[int], more: int
-) -> KVCache:
-    """A cache with one row for every choice, beginning with its prompt."""
-    width = cache.length
-    grown = KVCache(
-        model.config,
-        len(owners),
-        width + more,
-        device=cache.keys.device,
-        dtype=cache.keys.dtype,
-    )
-    grown.keys[:, :, :, :width] = cache.keys[:, owners, :, :width]
-    grown.values[:, :, :, :width] = cache.values[:, owners, :, :width]
-    grown.length = width
-    grown.set_lengths(lengths)
-    return grown

@@ -125,7 +125,7 @@ def read_config(folder: Path) -> ModelConfig:
             place=str(folder),
             remedy="Give the folder of a checkpoint, such as runs/NAME/pretrain/checkpoints/step-…",
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"not a readable JSON file ({error})", place=str(path)) from None
     if not isinstance(contents, dict) or OWN not in contents:
         kind = contents.get("model_type", "unknown") if isinstance(contents, dict) else "unknown"

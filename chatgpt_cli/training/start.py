@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.files import discard
 from chatgpt_cli.training.checkpoint import Saved, load_state
 from chatgpt_cli.training.events import Note, Observer
 
@@ -49,7 +49,8 @@ def open_stage(
             it, or it cannot be continued because the model or the data changed.
     """
     if mode == "restart":
-        shutil.rmtree(stage.root, ignore_errors=True)
+        if stage.root.exists():
+            discard(stage.root)
         return None
     folder = newest_intact(stage, lambda text: observe(Note(text, "warning")))
     if folder is None:

@@ -81,3 +81,18 @@ def test_no_checkpoint_is_lost(
         assert final_state(folder, "pretrain") == expected
     print(f"full disk: {trials} trials, {stopped} stopped, 0 checkpoints lost")
     assert stopped >= trials // 2
+
+
+@pytest.mark.parametrize("room", [0, 3_000, 30_000, 120_000])
+def test_preprocessing_leaves_what_was_there(room: int, prepared: Path, small_disk: Path) -> None:
+    folder = copy(prepared, small_disk / "project")
+    shutil.rmtree(folder / "run" / "pretrain")
+    before = {p: p.read_bytes() for p in (folder / "run" / "data").iterdir()}
+    filler = _fill(small_disk, room)
+    outcome = chatgpt(folder, "preprocess", "--force")
+    assert outcome.is_clear, outcome.text
+    if outcome.code:
+        assert {p: p.read_bytes() for p in (folder / "run" / "data").iterdir()} == before
+    filler.unlink()
+    succeed(folder, "preprocess", "--force")
+    assert [path.name for path in (folder / "run").rglob(".*")] == []

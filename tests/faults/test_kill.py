@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -104,9 +105,14 @@ def test_killed_training_ends_as_if_undisturbed(
     print(f"{stage} {' '.join(options)}: {dict(moments)}")
 
 
-def _contents(folder: Path) -> dict[str, str]:
+def _contents(folder: Path) -> dict[str, object]:
+    """Hashes of what preprocessing wrote; the request names the folder it was made in."""
     files = [p for name in ("data", "tokenizer") for p in (folder / "run" / name).iterdir()]
-    return {path.name: sha256(path) for path in files}
+    contents: dict[str, object] = {path.name: sha256(path) for path in files}
+    manifest = json.loads((folder / "run/data/manifest.json").read_text(encoding="utf-8"))
+    own = ("request", "checksum")
+    contents["manifest.json"] = {k: v for k, v in manifest.items() if k not in own}
+    return contents
 
 
 @pytest.mark.parametrize("kills", [2, _slow(50)])

@@ -80,17 +80,18 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_half(
 
 def test_a_closed_terminal_does_not_end_training(begin: Path) -> None:
     """As with `chatgpt pretrain | head -1`: what cannot be shown is left out."""
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "chatgpt_cli", "pretrain"],
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "chatgpt_cli", "pretrain"],
         cwd=begin,
-        stdout=write,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        check=False,
     )
-    os.close(write)
-    assert "Traceback" not in done.stderr, done.stderr
+    assert process.stdout is not None and process.stderr is not None
+    assert "Configuration" in process.stdout.readline()
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.wait()
+    assert "Traceback" not in errors, errors
     assert list_checkpoints(RunPaths(begin / "run").pretrain)[-1].name == "step-00000060"
