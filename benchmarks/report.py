@@ -88,7 +88,11 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    wanted = ("model name", "cpu family", "model")
+    found = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    values = {key.strip(): value.strip() for key, value in found.items()}
+    # Virtual machines hide the name; family and model still tell the generation.
+    return ", ".join(f"{key} {values[key]}" for key in wanted if key in values)
 
 
 def versions() -> dict[str, str]:

@@ -33,7 +33,8 @@ pretrain: {budget: 0.2 minutes, eval_tokens: 1000000, eval_every: 1000000}
 """
 _LONG = """\
 model: {{preset: tiny, dropout: {dropout}}}
-pretrain: {{budget: {minutes} minutes, eval_tokens: 1000000}}
+# One evaluation, at the end, of the whole validation text.
+pretrain: {{budget: {minutes} minutes, eval_tokens: 1000000, eval_every: 1000000}}
 """
 _NOVELS = """\
 run_dir: {run_dir}
@@ -42,7 +43,7 @@ data:
   sources: ["{data}/english-novels/train.txt.xz"]
   validation_sources: ["{data}/english-novels/validation.txt.gz"]
 model: {{preset: {preset}}}
-pretrain: {{budget: {minutes} minutes, eval_tokens: 300000}}
+pretrain: {{budget: {minutes} minutes}}
 """
 
 

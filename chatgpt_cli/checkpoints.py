@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -50,6 +50,9 @@ class Progress:
     usual_loss: float | None = None
     usual_deviation: float = 0.0
     last_spike: int | None = None
+    # What was chosen automatically at the start: a continuation keeps it, because
+    # another choice would round numbers otherwise.
+    chosen: dict[str, str | int] = field(default_factory=dict)
 
 
 _PROGRESS = TypeAdapter(Progress)

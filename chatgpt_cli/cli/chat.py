@@ -37,6 +37,7 @@ def chat(
     repetition_penalty: options.RepetitionPenaltyOption = None,
     stop: options.StopOption = None,
     seed: options.SeedOption = None,
+    quantize: options.QuantizeOption = None,
 ) -> None:
     """Talk to the model: /help shows the commands, /exit leaves.
 
@@ -61,8 +62,7 @@ def chat(
         seed=seed,
     )
     conversation = Conversation(
-        opened.loaded.model,
-        opened.loaded.tokenizer,
+        options.open_engine(project, opened, quantize),
         sampling,
         options.system_prompt(project, opened.stage),
     )

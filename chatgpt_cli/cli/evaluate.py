@@ -11,7 +11,9 @@ from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
 
 if TYPE_CHECKING:
+    from chatgpt_cli.evaluation.metrics.score import Score
     from chatgpt_cli.evaluation.run import Results
+    from chatgpt_cli.evaluation.statistics import Interval
 
 
 def evaluate(
@@ -20,8 +22,8 @@ def evaluate(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this metric: perplexity, bits_per_byte, accuracy, f1, exact_match, bleu or "
-            "chrf. Can be repeated."
+            help="Only this metric, such as perplexity, accuracy, f1, exact_match, rouge_l, bleu, "
+            "chrf++ or ter (docs/evaluation.md lists all). Can be repeated."
         ),
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task. Can be repeated.")] = None,
@@ -40,7 +42,9 @@ def evaluate(
     if max_rows is not None:
         overrides.append(f"evaluate.max_rows={max_rows}")
     project = open_project(config, overrides, json_output=json_output)
-    from chatgpt_cli.evaluation.run import Subject, plan, write_results
+    from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
+    from chatgpt_cli.evaluation.results import write_results
+    from chatgpt_cli.evaluation.run import Subject, plan
     from chatgpt_cli.evaluation.run import evaluate as measure
     from chatgpt_cli.training.device import choose_hardware
 
@@ -53,7 +57,8 @@ def evaluate(
         opened.loaded.model, opened.loaded.tokenizer, opened.folder, opened.stage, hardware
     )
     output.line(f"Model: {opened.folder}")
-    with output.progress("evaluate", max(1, len(planned))) as display:
+    # Besides the tasks: held-out data, and the look for rows seen in training.
+    with output.progress("evaluate", len(planned) + 2) as display:
         done = 0
         current = ""
 
@@ -68,35 +73,42 @@ def evaluate(
             subject, project.config, project.paths, planned, text=text, on_task=on_task
         )
     content = write_results(project.paths.evaluate, subject, results)
+    page = write_evaluation_page(project.paths.evaluate)
     if json_output:
         output.json(content)
     _show(output, results, show)
     for note in results.notes:
         output.warn(note)
-    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}"
+    for result in results.tasks:
+        seen = 0 if result.overlap is None else sum(result.overlap.seen)
+        if seen:
+            rows = f"{seen:,} of {len(result.predictions):,} questions"
+            output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
+    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
     output.success(
-        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''}"
+        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
+        f"Report: {page}"
     )
     output.next_step(f"Next: chatgpt chat{config_option(project)}")
 
 
-_SHARES = ("accuracy", "f1", "exact_match")
-
-
 def _show(output: Output, results: Results, worst: int) -> None:
+    from chatgpt_cli.evaluation.statistics import intervals
+
     rows = []
     if results.held_out is not None:
-        data, loss = results.held_out.name, results.held_out.loss
-        size = f"{loss.tokens:,} tokens"
-        rows.append([data, "perplexity", f"{loss.perplexity:.2f}", size])
-        if loss.bits_per_byte is not None:
-            rows.append([data, "bits per byte", f"{loss.bits_per_byte:.3f}", size])
+        scores = results.held_out.scores()
+        ranges = intervals(scores)
+        size = f"{results.held_out.loss.tokens:,} tokens"
+        for name, score in scores.items():
+            rows.append(_row(results.held_out.name, name, score, ranges[name], size))
     for result in results.tasks:
+        size = f"{len(result.predictions):,} rows"
         for name, score in result.scores.items():
-            value = f"{score.value:.3f}" if name in _SHARES else f"{score.value:.1f}"
-            rows.append([result.task.name, name, value, f"{len(result.predictions):,} rows"])
+            rows.append(_row(result.task.name, name, score, result.intervals[name], size))
     if rows:
-        output.table("Scores on held-out data", ["task", "metric", "score", "measured on"], rows)
+        columns = ["task", "metric", "score", "95% interval", "measured on"]
+        output.table("Scores on held-out data", columns, rows)
     for signature in dict.fromkeys(
         f"{name}: {score.signature}"
         for result in results.tasks
@@ -105,8 +117,12 @@ def _show(output: Output, results: Results, worst: int) -> None:
     ):
         output.line(signature)
     for result in results.tasks:
-        first = next(iter(result.scores))
-        ranked = sorted(result.predictions, key=lambda row: float(row["scores"][first]))
+        first, score = next(iter(result.scores.items()))
+        ranked = sorted(
+            result.predictions,
+            key=lambda row: float(row["scores"][first]),
+            reverse=score.better == "lower",
+        )
         for row in ranked[:worst]:
             output.line(
                 f"\n{result.task.name} ({row['place']}), {first} {row['scores'][first]:.2f}"
@@ -114,3 +130,9 @@ def _show(output: Output, results: Results, worst: int) -> None:
             output.line(f"  asked:    {row['prompt']}")
             output.line(f"  answered: {row['prediction']}")
             output.line(f"  expected: {' | '.join(row['references'])}")
+
+
+def _row(task: str, name: str, score: Score, interval: Interval, size: str) -> list[str]:
+    low, high = (f"{end:.{score.digits}f}" for end in (interval.low, interval.high))
+    value = f"{score.value:.{score.digits}f}"
+    return [task, name.replace("_", " "), value, f"{low} – {high}", size]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +23,8 @@ from chatgpt_cli.cli.project import (
 from chatgpt_cli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from chatgpt_cli.generation.engine import Completion
+    from chatgpt_cli.generation.constraint import Constraint
+    from chatgpt_cli.generation.engine import Completion, Engine
     from chatgpt_cli.generation.sampling import Sampling
     from chatgpt_cli.tokenizer.chat import Message
 
@@ -72,6 +75,27 @@ def generate(
     repetition_penalty: options.RepetitionPenaltyOption = None,
     stop: options.StopOption = None,
     seed: options.SeedOption = None,
+    quantize: options.QuantizeOption = None,
+    beams: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Follow the N most probable texts.", show_default=False),
+    ] = None,
+    length_penalty: Annotated[
+        float | None,
+        typer.Option(help="Of beam search: above 1 prefers long texts.", show_default=False),
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Write one of these. Repeat it.", show_default=False),
+    ] = None,
+    regex: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Write what this matches.", show_default=False),
+    ] = None,
+    json_schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write JSON of this schema.", show_default=False),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Continue a text, answer a question, or fill in a [MASK].
@@ -103,10 +127,98 @@ def generate(
         project.output.line("The prompt is continued as text; --chat takes it as a user's turn.")
     as_chat = opened.stage == "finetune" if chat is None else chat
     ids = [_ids(project, opened, item, as_chat=as_chat) for item in prompts]
-    if len(prompts) == 1 and n == 1 and not json_output:
-        _stream(project, opened, prompts[0], ids[0], sampling, as_chat=as_chat)
+    constraint = _constraint(opened, choice or [], regex, json_schema)
+    section = project.config.generate
+    writer = _Writer(
+        engine=options.open_engine(project, opened, quantize),
+        sampling=sampling,
+        beams=section.beams if beams is None else beams,
+        length_penalty=section.length_penalty if length_penalty is None else length_penalty,
+        constraint=constraint,
+        texts=n,
+    )
+    if writer.beams > 1:
+        writer.check_beams()
+    elif len(prompts) == 1 and n == 1 and not json_output:
+        _stream(project, opened, writer, prompts[0], ids[0], as_chat=as_chat)
         return
-    _batch(project, opened, prompts, ids, sampling, n=n, json_output=json_output)
+    _batch(project, opened, writer, prompts, ids, json_output=json_output)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """How texts are to be written."""
+
+    engine: Engine
+    sampling: Sampling
+    beams: int
+    length_penalty: float
+    constraint: Callable[[], Constraint] | None
+    texts: int
+
+    def check_beams(self) -> None:
+        """Raises ConfigError for what beam search cannot do."""
+        if self.constraint is not None:
+            raise ConfigError("beam search cannot be constrained", remedy="Leave out --beams.")
+        if self.texts > self.beams:
+            raise ConfigError(
+                f"{self.beams} beams cannot give {self.texts} texts",
+                remedy="Set --beams to at least --n.",
+            )
+
+    def write(self, prompts: list[list[int]]) -> list[Completion]:
+        """`texts` texts for each prompt, one after the other."""
+        from chatgpt_cli.generation.beam import beam_search
+        from chatgpt_cli.generation.conversation import STOP_IDS
+
+        if self.beams == 1:
+            repeated = [prompt for prompt in prompts for _ in range(self.texts)]
+            return self.engine.complete(
+                repeated, self.sampling, stop_ids=STOP_IDS, constraint=self.constraint
+            )
+        return [
+            completion
+            for prompt in prompts
+            for completion in beam_search(
+                self.engine,
+                prompt,
+                beams=self.beams,
+                max_tokens=self.sampling.max_tokens,
+                stop_ids=STOP_IDS,
+                length_penalty=self.length_penalty,
+                best=self.texts,
+            )
+        ]
+
+
+def _constraint(
+    opened: options.OpenModel, choices: list[str], regex: str | None, schema: Path | None
+) -> Callable[[], Constraint] | None:
+    """Makes what every text must look like, if that was asked for.
+
+    Raises:
+        ConfigError: if more than one form is asked for, or it cannot be used.
+        DataError: if the schema's file cannot be read.
+    """
+    asked = (("--choice", choices), ("--regex", regex), ("--json-schema", schema))
+    given = [name for name, there in asked if there]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} cannot be used together", remedy="Choose one.")
+    from chatgpt_cli.generation.constraint import ConstraintMaker
+
+    maker = ConstraintMaker(opened.loaded.tokenizer)
+    if choices:
+        return partial(maker.choices, choices)
+    if regex is not None:
+        return partial(maker.regex, regex)
+    assert schema is not None
+    try:
+        content = json.loads(schema.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the schema cannot be read ({error})", place=str(schema)) from None
+    return partial(maker.json_schema, content)
 
 
 def _prompts(
@@ -248,21 +360,20 @@ def _messages(prompt: Prompt) -> list[Message]:
 def _stream(
     project: Project,
     opened: options.OpenModel,
+    writer: _Writer,
     prompt: Prompt,
     ids: list[int],
-    sampling: Sampling,
     *,
     as_chat: bool,
 ) -> None:
     """Write one text as it comes."""
     from chatgpt_cli.generation.conversation import STOP_IDS
-    from chatgpt_cli.generation.engine import stream
 
     if not as_chat and sys.stdout.isatty() and sys.stderr.isatty():
         # On a terminal the text reads as a whole; what is piped on is only what is new.
         typer.secho(prompt.text, nl=False, err=True, dim=True)
-    loaded = opened.loaded
-    answer = stream(loaded.model, loaded.tokenizer, ids, sampling, stop_ids=STOP_IDS)
+    constraint = writer.constraint() if writer.constraint else None
+    answer = writer.engine.stream(ids, writer.sampling, stop_ids=STOP_IDS, constraint=constraint)
     for piece in answer:
         sys.stdout.write(piece)
         sys.stdout.flush()
@@ -274,20 +385,15 @@ def _stream(
 def _batch(
     project: Project,
     opened: options.OpenModel,
+    writer: _Writer,
     prompts: list[Prompt],
     ids: list[list[int]],
-    sampling: Sampling,
     *,
-    n: int,
     json_output: bool,
 ) -> None:
     """Write all texts at the end, each under its prompt."""
-    from chatgpt_cli.generation.conversation import STOP_IDS
-    from chatgpt_cli.generation.engine import complete
-
-    loaded = opened.loaded
-    repeated = [tokens for tokens in ids for _ in range(n)]
-    completions = complete(loaded.model, loaded.tokenizer, repeated, sampling, stop_ids=STOP_IDS)
+    n = writer.texts
+    completions = writer.write(ids)
     sources = [prompt for prompt in prompts for _ in range(n)]
     if json_output:
         project.output.json(

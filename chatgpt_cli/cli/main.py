@@ -18,8 +18,11 @@ COMMANDS = {
     "pretrain": "Token shards to a base model.",
     "finetune": "Base model and supervised rows to an assistant.",
     "evaluate": "Measure a model on held-out data.",
+    "compare": "Compare evaluated runs, with significance.",
+    "report": "One page with all that is known of a run.",
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
+    "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
 }
 
 _USAGE = """\

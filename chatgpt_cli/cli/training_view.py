@@ -96,7 +96,7 @@ def train(
     """
     if resume and restart:
         raise ConfigError("--resume and --restart exclude each other")
-    from chatgpt_cli.evaluation.training_report import write_training_report
+    from chatgpt_cli.evaluation.report.stage_page import write_stage_page
     from chatgpt_cli.lock import run_lock
     from chatgpt_cli.training.loop import Result
 
@@ -106,7 +106,7 @@ def train(
         with output.progress(command, 1.0) as display:
             result = work(mode, _View(output, display))
         if isinstance(result, Result):
-            write_training_report(stage, title=str(project.paths.root), facts=_facts(project))
+            write_stage_page(stage, title=str(project.paths.root), facts=_facts(project))
     progress = result.progress
     if json_output:
         output.json(

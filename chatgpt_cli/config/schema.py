@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from chatgpt_cli.config.budget import Budget
 from chatgpt_cli.config.model import PRESETS, ModelConfig
+from chatgpt_cli.config.task_templates import task_template
 
 
 class Section(BaseModel):
@@ -29,6 +30,9 @@ class HardwareSection(Section):
     attention: Literal["auto", "sdpa", "matmul"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     threads: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    # Compute each block twice instead of keeping what it computed: a third more time,
+    # a small part of the memory.
+    gradient_checkpointing: bool = False
 
 
 class TokenizerSection(Section):
@@ -180,8 +184,9 @@ class TrainingSection(Section):
     eval_every: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     save_every: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     log_every: int = Field(10, gt=0)
-    # Validation tokens per evaluation, at most.
-    eval_tokens: int = Field(200_000, gt=0)
+    # Validation tokens per evaluation, at most; "auto" takes so many that all evaluations
+    # together cost about 4% of the run.
+    eval_tokens: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     # Checkpoints kept: the newest, those with the lowest validation loss, and those of
     # every so many steps.
     keep_last: int = Field(2, gt=0)
@@ -229,23 +234,107 @@ class FinetuneSection(TrainingSection):
     on_error: Literal["stop", "skip"] = "stop"
 
 
-Metric = Literal["perplexity", "bits_per_byte", "accuracy", "f1", "exact_match", "bleu", "chrf"]
+Metric = Literal[
+    "accuracy",
+    "accuracy_normalized",
+    "f1",
+    "f1_micro",
+    "f1_weighted",
+    "precision",
+    "recall",
+    "calibration_error",
+    "exact_match",
+    "rouge_l",
+    "bleu",
+    "chrf",
+    "chrf++",
+    "ter",
+    "distinct_1",
+    "distinct_2",
+    "repetition",
+    "judge",
+]
 
 
 class TaskSection(Section):
-    """One thing to measure: rows, and how answers are scored."""
+    """One thing to measure: rows, how they are asked, and how answers are scored."""
 
+    # A built-in description to begin from (configs/tasks/NAME.yaml), such as squad or
+    # mmlu; what is set here takes precedence.
+    like: str | None = None
     name: str
     data: str
     metrics: list[Metric] = Field(min_length=1)
     # Language of the answers: chooses BLEU's tokenizer and how F1 splits words.
     # auto decides row by row for F1, and by the majority for BLEU.
     language: Literal["auto", "en", "zh"] = "auto"
-    # What of the answer counts: all of it, or the last number in it.
-    answer: Literal["text", "number"] = "text"
+    # What of the answer counts: all of it, or the last number in it. With choice the
+    # model does not write: of the choices (or labels), the most likely is its answer.
+    answer: Literal["text", "number", "choice"] = "text"
     # Set for classification: an answer that is none of these counts as wrong.
     labels: list[str] | None = None
+
+    # For rows that are no conversations, with fields of their own: what is asked and
+    # what is right, as templates such as "{question}\nAnswer:". A field that is a list
+    # holds several accepted answers.
+    prompt: str | None = None
+    reference: str | None = None
+    # A template of a list ("{choices}"), or a list of templates. The reference may be a
+    # choice's text, its letter, its number from 0, or one of choice_names.
+    choices: str | list[str] | None = None
+    choice_names: str | None = None
+    # chat: as a user's turn. text: to be continued, as a base model is asked. auto is
+    # chat for a finetuned model, and text for choices put to a base model.
+    style: Literal["auto", "chat", "text"] = "auto"
+
     max_tokens: int = Field(100, gt=0)
+    # 0 takes the most probable token each time.
+    temperature: float = Field(0.0, ge=0)
+    stop: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_template(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("like") is not None:
+            return task_template(str(values["like"])) | values
+        return values
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.prompt is None) != (self.reference is None):
+            raise ValueError("prompt and reference belong together: set both or neither")
+        if self.choices is not None and (self.answer != "choice" or self.prompt is None):
+            raise ValueError("choices need answer: choice, and templates for prompt and reference")
+        if self.answer == "choice" and self.choices is None and self.labels is None:
+            raise ValueError("answer: choice needs choices, or labels to choose from")
+        for name in self.metrics:
+            if not self.suits(name):
+                needed = "answer: choice" if name == "accuracy_normalized" else "labels"
+                raise ValueError(f"the metric {name} needs {needed}")
+        return self
+
+    def suits(self, metric: str) -> bool:
+        """Whether a metric can be computed of this task's answers."""
+        if metric == "accuracy_normalized":
+            return self.answer == "choice"
+        classes = ("f1_micro", "f1_weighted", "precision", "recall")
+        return metric not in classes or self.labels is not None
+
+
+class JudgeSection(Section):
+    """A model behind an OpenAI-compatible address that marks answers, for the metric judge."""
+
+    url: str
+    model: str
+    # The name of an environment variable; the key itself does not belong in a file.
+    api_key_env: str = "OPENAI_API_KEY"
+    # What is marked, from 1 to 10.
+    instruction: str = (
+        "Is the answer correct, complete and fluent? Judge it as a strict but fair examiner."
+    )
+    # Questions asked at the same time.
+    parallel: int = Field(4, gt=0)
+    timeout: float = Field(60.0, gt=0)
 
 
 class EvaluateSection(Section):
@@ -255,6 +344,15 @@ class EvaluateSection(Section):
     # Rows per task, at most; all of them when left out.
     max_rows: int | None = Field(None, gt=0)
     batch_size: int = Field(64, gt=0)
+    # Look for the rows in the text and rows that the model was trained on.
+    contamination: bool = True
+    judge: JudgeSection | None = None
+
+    @model_validator(mode="after")
+    def _judge_is_named(self) -> Self:
+        if self.judge is None and any("judge" in task.metrics for task in self.tasks):
+            raise ValueError("the metric judge needs evaluate.judge, with url and model")
+        return self
 
 
 class GenerateSection(Section):
@@ -270,9 +368,38 @@ class GenerateSection(Section):
     repetition_penalty: float = Field(1.0, gt=0)
     stop: list[str] = Field(default_factory=list)
     seed: int | None = None
+    # Weights in 8 or 4 bits: less to read for each token, a little less exact.
+    quantize: Literal["none", "int8", "int4"] = "none"
+    # Above 1: follow the most probable texts instead of drawing one.
+    beams: int = Field(1, ge=1, le=64)
+    # Beam search divides by length^this: 0 prefers short texts, above 1 long ones.
+    length_penalty: float = 1.0
     system_prompt: str | None = None
     # Shown by `chatgpt generate --samples`.
     sample_prompts: list[str] = Field(default_factory=list)
+
+
+class ServeSection(Section):
+    """The HTTP server. Out of the box it is open to this machine only."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    # What clients call the model; the run directory's name when left out.
+    model_name: str | None = None
+    # Without keys everyone who can reach the server may use it.
+    api_keys: list[str] = Field(default_factory=list)
+    # Web pages elsewhere that may call the server from a browser.
+    cors_origins: list[str] = Field(default_factory=list)
+    # Texts written at a time, and texts that may wait; more are refused with 429.
+    parallel: int = Field(16, ge=1, le=1024)
+    max_queue: int = Field(64, ge=0)
+    # For each key, or address where there are no keys; 0 sets no limit.
+    requests_per_minute: int = Field(0, ge=0)
+    max_body_kb: int = Field(1000, gt=0)
+    # Memory for texts read before, so that a conversation is not read anew each turn.
+    prefix_cache_mb: int = Field(256, ge=0)
+    # After SIGTERM, requests under way may take so long to end.
+    drain_seconds: int = Field(30, ge=0)
 
 
 class Config(Section):
@@ -288,6 +415,7 @@ class Config(Section):
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     generate: GenerateSection = Field(default_factory=GenerateSection)
+    serve: ServeSection = Field(default_factory=ServeSection)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

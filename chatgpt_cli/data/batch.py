@@ -39,6 +39,15 @@ class Batch:
             self.position_ids.to(device, non_blocking=True),
         )
 
+    def pinned(self) -> Batch:
+        """The same batch in memory from which a GPU copies while it computes."""
+        return Batch(
+            self.input_ids.pin_memory(),
+            self.labels.pin_memory(),
+            self.segment_ids.pin_memory(),
+            self.position_ids.pin_memory(),
+        )
+
     def split(self, size: int) -> Iterator[Batch]:
         """Micro-batches of at most `size` sequences, in order."""
         parts = (self.input_ids, self.labels, self.segment_ids, self.position_ids)

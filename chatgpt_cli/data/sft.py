@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -127,14 +127,26 @@ class ConversationBatches:
 
 @dataclass(frozen=True)
 class HeldOutConversations:
-    """Validation batches: every conversation once, in a fixed order."""
+    """Validation batches: every conversation once, in a fixed order.
+
+    With `max_tokens`, sequences evenly spread over them stand for all.
+    """
 
     data: Conversations
     batch_size: int
     sequence_length: int
+    max_tokens: int | None = None
+
+    def some(self, max_tokens: int) -> HeldOutConversations:
+        """At most so many tokens of them."""
+        return replace(self, max_tokens=max_tokens)
 
     def __iter__(self) -> Iterator[Batch]:
         bins = pack(self.data.lengths, self.sequence_length)
+        if self.max_tokens is not None:
+            wanted = max(1, self.max_tokens // self.sequence_length)
+            chosen = np.linspace(0, len(bins), num=min(len(bins), wanted), endpoint=False)
+            bins = [bins[int(index)] for index in chosen]
         for first in range(0, len(bins), self.batch_size):
             yield self.data.rows(bins[first : first + self.batch_size], self.sequence_length)
 

@@ -15,6 +15,7 @@ Language = Literal["en", "zh"]
 _UNSPACED = "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _CHARACTER = re.compile(f"[{_UNSPACED}]")
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
+_WORD = re.compile(r"[^\W_]+")
 
 _FULLWIDTH = str.maketrans("０１２３４５６７８９．－＋", "0123456789.-+")
 _FULLWIDTH_GROUP = re.compile(r"(?<=[０-９])，(?=[０-９]{3}(?![０-９]))")
@@ -47,6 +48,15 @@ def words(text: str, language: Language) -> list[str]:
     if language == "en":
         text = _ARTICLE.sub(" ", text)
     return _CHARACTER.sub(r" \g<0> ", text).split()
+
+
+def rouge_words(text: str) -> list[str]:
+    """The units of ROUGE and of n-gram variety: lower-case words of letters and digits.
+
+    For ASCII text these are rouge-score's own; letters of other alphabets are letters
+    too, and characters written without spaces are one unit each.
+    """
+    return _WORD.findall(_CHARACTER.sub(r" \g<0> ", text.lower()))
 
 
 def _is_punctuation(character: str) -> bool:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from chatgpt_cli import __version__
+import numpy as np
+
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, TaskSection
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.data.sft import held_out_conversations
 from chatgpt_cli.errors import ConfigError, DataError
+from chatgpt_cli.evaluation.contamination import (
+    Overlap,
+    overlap,
+    training_tokens,
+)
 from chatgpt_cli.evaluation.metrics import LIKELIHOOD, METRICS
-from chatgpt_cli.evaluation.tasks import TaskResult, run_task
-from chatgpt_cli.files import write_json, write_text
+from chatgpt_cli.evaluation.metrics.perplexity import likelihood_scores
+from chatgpt_cli.evaluation.metrics.score import Score
+from chatgpt_cli.evaluation.task_rows import TaskRow, read_task
+from chatgpt_cli.evaluation.tasks import Style, TaskResult, run_task, with_overlap
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.pretrain import held_out_batches
-from chatgpt_cli.training.validation import ValidationLoss, evaluate_loss
+from chatgpt_cli.training.validation import ValidationLoss, document_losses, mean_loss
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,18 @@ HeldOutName = Literal["held-out text", "held-out answers"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The loss on data that training kept aside, and what the data is."""
+    """The loss on data that training kept aside, and what the data is.
+
+    `documents` are the losses of each (see `document_losses`), from which the scores are.
+    """
 
     name: HeldOutName
     loss: ValidationLoss
+    documents: np.ndarray
+
+    def scores(self) -> dict[str, Score]:
+        """Perplexity, and bits per byte where targets stand for bytes; a row a document."""
+        return likelihood_scores(self.documents)
 
 
 @dataclass
@@ -62,12 +77,13 @@ def plan(
     """Which metrics of which tasks to compute, and whether held-out data is wanted.
 
     With no metric named, each task has its own and the loss is measured too. A metric
-    that no chosen task declares is computed for all of them.
+    that no chosen task declares is computed for all that it suits.
 
     Raises:
-        ConfigError: for a metric or task that does not exist, naming the nearest.
+        ConfigError: for a metric or task that does not exist, naming the nearest, or a
+            metric that suits no chosen task.
     """
-    known = [*METRICS, *LIKELIHOOD]
+    known = [*METRICS, "judge", *LIKELIHOOD]
     for name in metrics:
         if name not in known:
             raise ConfigError(
@@ -84,11 +100,19 @@ def plan(
     text = not tasks if not metrics else any(name in LIKELIHOOD for name in metrics)
     if not metrics:
         return [(task, list(task.metrics)) for task in chosen], text
-    wanted = [name for name in metrics if name in METRICS]
+    wanted = [name for name in metrics if name not in LIKELIHOOD]
     declared = [(task, [name for name in wanted if name in task.metrics]) for task in chosen]
     nowhere = [name for name in wanted if not any(name in found for _, found in declared)]
-    planned = [(task, found + nowhere) for task, found in declared if found or nowhere]
-    return planned, text
+    for name in nowhere:
+        if not any(task.suits(name) for task in chosen):
+            raise ConfigError(
+                f"--metric {name} suits none of the tasks",
+                remedy="accuracy_normalized needs answer: choice; scores of classes need labels.",
+            )
+    planned = [
+        (task, found + [name for name in nowhere if task.suits(name)]) for task, found in declared
+    ]
+    return [(task, found) for task, found in planned if found], text
 
 
 def _near(name: str, names: list[str]) -> str:
@@ -116,29 +140,32 @@ def evaluate(
     results = Results()
     if text:
         _measure_held_out(subject, config, paths, results, on_task)
-    speaks = subject.model.config.causal and subject.stage != "pretrain"
-    if planned and not speaks:
-        why = (
-            "the model is masked and cannot write answers"
-            if not subject.model.config.causal
-            else "this is a base model, which continues text and has not learnt to answer; "
-            "run `chatgpt finetune` first"
-        )
-        results.notes.append(f"The tasks were not measured: {why}.")
-        return results
-    system = config.generate.system_prompt or config.finetune.system_prompt
+    measured = []
+    unfit: dict[str, list[str]] = {}
     for task, metrics in planned:
-        total = config.evaluate.max_rows or 0
+        style = _style(subject, task)
+        if isinstance(style, _Unfit):
+            unfit.setdefault(style.why, []).append(task.name)
+        else:
+            measured.append((task, metrics, style))
+    for why, names in unfit.items():
+        results.notes.append(f"Not measured ({', '.join(names)}): {why}.")
+    system = config.generate.system_prompt or config.finetune.system_prompt
+    asked = []
+    for task, metrics, style in measured:
+        rows = read_task(task, limit=config.evaluate.max_rows)
 
-        def progress(done: int, name: str = task.name, total: int = total) -> None:
-            on_task(f"{name}: {done:,} answered", done / total if total else 0.0)
+        def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
+            on_task(f"{name}: {done:,} of {total:,} answered", done / total)
 
         result = run_task(
             task,
+            rows,
             metrics,
             config.evaluate,
             subject.model,
             subject.tokenizer,
+            style=style,
             system_prompt=system,
             on_progress=progress,
         )
@@ -147,7 +174,48 @@ def evaluate(
                 f"{task.name}: {result.truncated} prompts are longer than the context and were cut."
             )
         results.tasks.append(result)
+        asked.append(rows)
+    if config.evaluate.contamination and asked:
+        on_task("contamination", 0.0)
+        _look_for(asked, subject, config, paths, results)
     return results
+
+
+def _look_for(
+    asked: list[list[TaskRow]], subject: Subject, config: Config, paths: RunPaths, results: Results
+) -> None:
+    """Look for the rows of all tasks in the training data, in one pass."""
+    training = training_tokens(config, paths, subject.tokenizer)
+    found = overlap([row for rows in asked for row in rows], subject.tokenizer, training)
+    if not found.searched_tokens:
+        return
+    seen = iter(found.seen)
+    for index, rows in enumerate(asked):
+        own = Overlap([next(seen) for _ in rows], found.searched_tokens)
+        results.tasks[index] = with_overlap(results.tasks[index], own)
+
+
+@dataclass(frozen=True)
+class _Unfit:
+    """Why a model cannot be given a task."""
+
+    why: str
+
+
+def _style(subject: Subject, task: TaskSection) -> Style | _Unfit:
+    """How a task is put to this model: a base model has not learnt to converse."""
+    if not subject.model.config.causal:
+        return _Unfit("the model is masked and cannot write answers")
+    if task.style != "auto":
+        return task.style
+    if subject.stage != "pretrain":
+        return "chat"
+    if task.answer == "choice":
+        return "text"
+    return _Unfit(
+        "this is a base model, which continues text and has not learnt to answer; run "
+        "`chatgpt finetune` first, or set the task's style to text"
+    )
 
 
 def _measure_held_out(
@@ -169,42 +237,11 @@ def _measure_held_out(
             )
         else:
             batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
-        loss = evaluate_loss(
+        documents = document_losses(
             subject.model, batches, subject.tokenizer.token_bytes, subject.hardware
         )
+        loss = mean_loss(documents)
     except DataError as error:
         results.notes.append(f"No perplexity of {name}: {error.fact}.")
         return
-    results.held_out = HeldOut(name, loss)
-
-
-def write_results(folder: Path, subject: Subject, results: Results) -> dict[str, Any]:
-    """Write results.json and predictions.jsonl; what results.json holds."""
-    held_out = results.held_out
-    content: dict[str, Any] = {
-        "format": 1,
-        "version": __version__,
-        "model": str(subject.folder),
-        "stage": subject.stage,
-        "decoding": {"temperature": 0},
-        "held_out": None
-        if held_out is None
-        else {
-            "data": held_out.name,
-            "perplexity": held_out.loss.perplexity,
-            "bits_per_byte": held_out.loss.bits_per_byte,
-            "nats_per_token": held_out.loss.nats_per_token,
-            "token_accuracy": held_out.loss.accuracy,
-            "tokens": held_out.loss.tokens,
-        },
-        "tasks": {result.task.name: result.summary() for result in results.tasks},
-        "notes": results.notes,
-    }
-    write_json(folder / "results.json", content)
-    lines = [
-        json.dumps(row, ensure_ascii=False)
-        for result in results.tasks
-        for row in result.predictions
-    ]
-    write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
-    return content
+    results.held_out = HeldOut(name, loss, documents)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import count
 
+from chatgpt_cli.evaluation.words import Words
+
 Point = tuple[float, float]
 
 # Beyond this a value is a fault and not a measurement; it would only flatten the rest.
@@ -15,7 +17,8 @@ _HUGE = 1e30
 # More points than this cannot be told apart on a screen.
 _MOST_POINTS = 400
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 34, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 32, 40
+_EMPTY = Words("no data", "无数据")
 _clips = count()
 
 
@@ -26,7 +29,7 @@ class Line:
     A line that is not `scales` is cut off where it leaves the others' range.
     """
 
-    name: str
+    name: Words
     points: Sequence[Point]
     style: str
     dots: bool = False
@@ -38,7 +41,7 @@ class Mark:
     """A vertical line at x, with a few words."""
 
     x: float
-    text: str
+    text: Words
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,14 @@ class Axis:
 
 
 def line_chart(
-    title: str,
+    title: Words,
     lines: Sequence[Line],
     *,
-    x_label: str,
-    width: int = 520,
-    height: int = 320,
+    x_label: Words,
+    width: int = 360,
+    height: int = 250,
     log_x: bool = False,
     marks: Sequence[Mark] = (),
-    empty: str = "no data",
 ) -> str:
     """An SVG element with axes, ticks, grid and legend; it grows with the page's width.
 
@@ -83,17 +85,15 @@ def line_chart(
 
     Args:
         title: what a screen reader says.
-        empty: shown when no line has a point.
     """
     kept = [(line, _clean(line.points, log_x=log_x)) for line in lines]
     kept = [(line, points) for line, points in kept if points]
     head = (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="{escape(title)}" xmlns="http://www.w3.org/2000/svg">'
+        f'aria-label="{escape(f"{title.en} · {title.zh}")}" xmlns="http://www.w3.org/2000/svg">'
     )
     if not kept:
-        text = f'<text class="empty" x="{width / 2}" y="{height / 2}">{escape(empty)}</text>'
-        return f"{head}{text}</svg>"
+        return f"{head}{_text(_EMPTY, 'empty', width / 2, height / 2)}</svg>"
     x, y = _axes(kept, width, height, log_x=log_x)
     clip = f"plot{next(_clips)}"
     parts = [
@@ -101,8 +101,7 @@ def line_chart(
         f'<clipPath id="{clip}"><rect x="{_LEFT}" y="{_TOP - 4}" '
         f'width="{width - _LEFT - _RIGHT}" height="{height - _TOP - _BOTTOM + 8}"/></clipPath>',
         *_grid(x, y),
-        f'<text class="label" x="{(x.start + x.end) / 2:.1f}" y="{height - 6}">'
-        f"{escape(x_label)}</text>",
+        _text(x_label, "label", (x.start + x.end) / 2, height - 6),
         f'<g clip-path="url(#{clip})">',
         *(_mark(mark, x, y) for mark in marks if x.low <= mark.x <= x.high),
         *(_drawn(line, points, x, y) for line, points in kept),
@@ -209,30 +208,42 @@ def _drawn(line: Line, points: list[Point], x: Axis, y: Axis) -> str:
     if line.dots or len(placed) == 1:
         parts += [
             f'<circle class="dot {line.style}" cx="{cx:.1f}" cy="{cy:.1f}" r="3">'
-            f"<title>{escape(line.name)}: {py:.5g} @ {px:,.6g}</title></circle>"
+            f"<title>{escape(line.name.en)}: {py:.5g} @ {px:,.6g}</title></circle>"
             for (cx, cy), (px, py) in zip(placed, points, strict=True)
         ]
     return "".join(parts)
+
+
+def _text(words: Words, style: str, x: float, y: float, more: str = "") -> str:
+    """A text in both languages, of which the page shows one."""
+    return "".join(
+        f'<text class="{style} {language}"{more} x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+        for language, text in zip(("en", "zh"), words, strict=True)
+    )
 
 
 def _mark(mark: Mark, x: Axis, y: Axis) -> str:
     at = x.place(mark.x)
     right = at > (x.start + x.end) / 2
     anchor, shift = ("end", -6) if right else ("start", 6)
-    return (
-        f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start}" y2="{y.end}"/>'
-        f'<text class="marked" text-anchor="{anchor}" x="{at + shift:.1f}" y="{y.end + 12}">'
-        f"{escape(mark.text)}</text>"
+    return f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{y.start}" y2="{y.end}"/>' + _text(
+        mark.text, "marked", at + shift, y.end + 12, f' text-anchor="{anchor}"'
     )
 
 
 def _legend(lines: Sequence[Line]) -> list[str]:
-    parts, at = [], float(_LEFT)
-    for line in lines:
-        parts.append(
-            f'<line class="line {line.style}" x1="{at}" x2="{at + 18}" y1="14" y2="14"/>'
-            f'<text class="legend" x="{at + 24}" y="18">{escape(line.name)}</text>'
-        )
-        # Roughly the width of the text: Chinese characters are twice as wide.
-        at += 44 + sum(13.0 if ord(character) > 0x2E80 else 6.6 for character in line.name)
+    """The lines' names, once for each language: their widths differ."""
+    parts = []
+    for index, language in enumerate(("en", "zh")):
+        at = float(_LEFT)
+        parts.append(f'<g class="{language}">')
+        for line in lines:
+            name = line.name[index]
+            parts.append(
+                f'<line class="line {line.style}" x1="{at:.1f}" x2="{at + 16:.1f}" y1="14" '
+                f'y2="14"/><text class="legend" x="{at + 21:.1f}" y="18">{escape(name)}</text>'
+            )
+            # Roughly the width of the text: Chinese characters are twice as wide.
+            at += 34 + sum(12.0 if ord(character) > 0x2E80 else 6.2 for character in name)
+        parts.append("</g>")
     return parts

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
 
 from chatgpt_cli.config.schema import EvaluateSection, TaskSection
-from chatgpt_cli.data.rows import ChatRow, read_rows
-from chatgpt_cli.evaluation.metrics import METRICS, Score
+from chatgpt_cli.errors import ConfigError, DataError
+from chatgpt_cli.evaluation.contamination import Overlap
+from chatgpt_cli.evaluation.judge import judge_answers
+from chatgpt_cli.evaluation.likelihood import continuation_likelihoods
+from chatgpt_cli.evaluation.metrics import METRICS
+from chatgpt_cli.evaluation.metrics.score import Answers, Score
+from chatgpt_cli.evaluation.statistics import Interval, intervals
+from chatgpt_cli.evaluation.task_rows import TaskRow
 from chatgpt_cli.generation.conversation import STOP_IDS
-from chatgpt_cli.generation.engine import complete
+from chatgpt_cli.generation.engine import Completion, complete
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
+from chatgpt_cli.tokenizer.special import BOS, END
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+
+Style = Literal["chat", "text"]
 
 
 @dataclass(frozen=True)
@@ -24,20 +36,47 @@ class TaskResult:
 
     task: TaskSection
     scores: dict[str, Score]
+    intervals: dict[str, Interval]
     predictions: list[dict[str, Any]]
     seconds: float
     # Prompts that did not fit the context and were cut.
     truncated: int
+    overlap: Overlap | None = None
 
     def summary(self) -> dict[str, Any]:
         """What results.json holds of it."""
         return {
             "data": self.task.data,
+            "settings": self.task.model_dump(mode="json"),
             "rows": len(self.predictions),
             "seconds": round(self.seconds, 2),
             "truncated_prompts": self.truncated,
-            "metrics": {
-                name: {"value": score.value, "signature": score.signature, **score.details}
+            "contamination": self._contamination(),
+            "metrics": {name: self._metric(name, score) for name, score in self.scores.items()},
+        }
+
+    def _metric(self, name: str, score: Score) -> dict[str, Any]:
+        interval = self.intervals[name]
+        return {
+            "value": score.value,
+            "interval": [interval.low, interval.high],
+            "interval_method": interval.method,
+            "better": score.better,
+            "digits": score.digits,
+            "signature": score.signature,
+            **score.details,
+        }
+
+    def _contamination(self) -> dict[str, Any] | None:
+        """Rows seen in training, and the scores without them."""
+        if self.overlap is None:
+            return None
+        clean = 1.0 - np.array(self.overlap.seen, dtype=np.float64)
+        return {
+            "rows": sum(self.overlap.seen),
+            "searched_tokens": self.overlap.searched_tokens,
+            "clean_values": {
+                name: score.of(clean) if clean.any() else None
                 for name, score in self.scores.items()
             },
         }
@@ -45,68 +84,186 @@ class TaskResult:
 
 def run_task(
     task: TaskSection,
+    rows: list[TaskRow],
     metrics: list[str],
     section: EvaluateSection,
     model: Transformer,
     tokenizer: Tokenizer,
     *,
+    style: Style,
     system_prompt: str | None,
     on_progress: Callable[[int], None] | None = None,
 ) -> TaskResult:
-    """Let the model answer every row by generating, and score the answers.
+    """Let the model answer every row, by writing or by choosing, and score the answers.
 
-    The prompt is the conversation up to its last answer, which is the reference (with
-    those of the row's field `references`). Decoding is greedy.
+    Args:
+        task: what is asked, and how.
+        rows: its rows (`read_task`).
+        metrics: the names of those to compute.
+        section: the batch size and the judge.
+        model: a causal model.
+        tokenizer: the model's own.
+        style: as turns of a chat, or as text to be continued.
+        system_prompt: put before chats that have none.
+        on_progress: called with the number of rows answered.
 
     Raises:
-        DataError: if the rows cannot be used.
+        DataError: if a metric does not suit the task's rows.
+        ChatGPTError: if the judge does not answer.
     """
     started = time.perf_counter()
-    rows = read_rows([task.data], on_error="stop", limit=section.max_rows).rows
-    prompts = [_prompt(row, tokenizer, system_prompt) for row in rows]
-    completions = complete(
-        model,
-        tokenizer,
-        prompts,
-        Sampling(max_tokens=task.max_tokens, temperature=0.0, seed=0),
-        stop_ids=STOP_IDS,
-        batch_size=section.batch_size,
-        on_progress=on_progress,
-    )
-    answers = [completion.text.strip() for completion in completions]
-    references = [_references(row) for row in rows]
-    scores = {name: METRICS[name](answers, references, task) for name in metrics}
-    predictions = [
-        {
-            "task": task.name,
-            "place": row.place,
-            "prompt": row.messages[-2].content,
-            "prediction": answer,
-            "references": accepted,
-            "scores": {name: score.rows[number] for name, score in scores.items()},
-        }
-        for number, (row, answer, accepted) in enumerate(
-            zip(rows, answers, references, strict=True)
-        )
-    ]
+    prompts = [_prompt(row, tokenizer, style, system_prompt) for row in rows]
+    answer = _choose if task.answer == "choice" else _write
+    answers, cut = answer(task, rows, prompts, style, section, model, tokenizer, on_progress)
+    scores = {name: METRICS[name](answers) for name in metrics if name != "judge"}
+    if "judge" in metrics:
+        scores["judge"] = _judged(section, rows, answers)
     return TaskResult(
         task,
         scores,
-        predictions,
+        intervals(scores),
+        _predictions(rows, answers, scores),
         time.perf_counter() - started,
-        sum(completion.truncated_prompt for completion in completions),
+        cut,
     )
 
 
-def _prompt(row: ChatRow, tokenizer: Tokenizer, system_prompt: str | None) -> list[int]:
-    messages = list(row.messages[:-1])
+def _prompt(
+    row: TaskRow, tokenizer: Tokenizer, style: Style, system_prompt: str | None
+) -> list[int]:
+    messages = list(row.messages)
+    if style == "text":
+        return [BOS, *tokenizer.encode("\n".join(message.content for message in messages))]
     if system_prompt and messages[0].role != "system":
         messages.insert(0, Message("system", system_prompt))
     return render(messages, tokenizer, add_generation_prompt=True).ids
 
 
-def _references(row: ChatRow) -> list[str]:
-    more = row.extra.get("references")
-    others = [str(one) for one in more] if isinstance(more, list) else []
-    answer = row.messages[-1].content.strip()
-    return [answer, *(one for one in others if one != answer)]
+def _write(
+    task: TaskSection,
+    rows: list[TaskRow],
+    prompts: list[list[int]],
+    style: Style,
+    section: EvaluateSection,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    on_progress: Callable[[int], None] | None,
+) -> tuple[Answers, int]:
+    """Answers by generating; a text continued ends at its line's end if no stop is set."""
+    stop = tuple(task.stop) or (("\n",) if style == "text" else ())
+    completions = complete(
+        model,
+        tokenizer,
+        prompts,
+        Sampling(max_tokens=task.max_tokens, temperature=task.temperature, stop=stop, seed=0),
+        stop_ids=STOP_IDS,
+        batch_size=section.batch_size,
+        on_progress=on_progress,
+    )
+    answers = Answers(
+        task,
+        [completion.text.strip() for completion in completions],
+        [row.references for row in rows],
+        confidences=[_probability(one, stop, tokenizer) for one in completions],
+    )
+    return answers, sum(completion.truncated_prompt for completion in completions)
+
+
+def _probability(completion: Completion, stop: tuple[str, ...], tokenizer: Tokenizer) -> float:
+    """The model's own probability of all it wrote, the token that ended it included."""
+    by_token = completion.finish_reason == "stop"
+    if by_token and stop:
+        text = tokenizer.decode(completion.ids)
+        by_token = not any(one in text for one in stop)
+    return math.exp(completion.logprob * (len(completion.ids) + by_token))
+
+
+def _choose(
+    task: TaskSection,
+    rows: list[TaskRow],
+    prompts: list[list[int]],
+    style: Style,
+    section: EvaluateSection,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    on_progress: Callable[[int], None] | None,
+) -> tuple[Answers, int]:
+    """Of each row's choices the most likely; in a chat, as a whole turn with its end."""
+    choices = [row.choices or [] for row in rows]
+    continuations = [
+        [_continuation(row, choice, tokenizer, style) for choice in row.choices or []]
+        for row in rows
+    ]
+    try:
+        likelihoods, cut = continuation_likelihoods(
+            model,
+            prompts,
+            continuations,
+            batch_size=section.batch_size,
+            on_progress=on_progress,
+        )
+    except ValueError as error:
+        raise DataError(str(error), place=f"evaluate.tasks: {task.name}") from error
+    best = [max(range(len(scores)), key=scores.__getitem__) for scores in likelihoods]
+    answers = Answers(
+        task,
+        [given[index] for given, index in zip(choices, best, strict=True)],
+        [row.references for row in rows],
+        confidences=[
+            1 / sum(math.exp(one - scores[index]) for one in scores)
+            for scores, index in zip(likelihoods, best, strict=True)
+        ],
+        choices=choices,
+        likelihoods=likelihoods,
+    )
+    return answers, cut
+
+
+def _continuation(row: TaskRow, choice: str, tokenizer: Tokenizer, style: Style) -> list[int]:
+    if style == "chat":
+        return [*tokenizer.encode(choice.strip()), END]
+    before = row.messages[-1].content[-1:]
+    # Words are divided by a space, Chinese characters by nothing.
+    apart = not before.isspace() and ord(before) < 0x2E80 and ord(choice[:1] or " ") < 0x2E80
+    return tokenizer.encode(" " + choice if apart else choice)
+
+
+def _judged(section: EvaluateSection, rows: list[TaskRow], answers: Answers) -> Score:
+    if section.judge is None:
+        raise ConfigError(
+            "the metric judge needs a model to ask",
+            place="evaluate.judge",
+            remedy="Set evaluate.judge.url and evaluate.judge.model.",
+        )
+    questions = [row.messages[-1].content for row in rows]
+    return judge_answers(section.judge, questions, answers.predictions, answers.references)
+
+
+def _predictions(
+    rows: list[TaskRow], answers: Answers, scores: dict[str, Score]
+) -> list[dict[str, Any]]:
+    """A JSON object for each row: asked, answered, expected, scores, and how sure."""
+    found = []
+    for index, row in enumerate(rows):
+        one: dict[str, Any] = {
+            "task": answers.task.name,
+            "place": row.place,
+            "prompt": row.messages[-1].content,
+            "prediction": answers.predictions[index],
+            "references": row.references,
+            "scores": {name: score.rows[index] for name, score in scores.items()},
+        }
+        if answers.confidences is not None:
+            one["confidence"] = answers.confidences[index]
+        if answers.choices is not None and answers.likelihoods is not None:
+            one |= {"choices": answers.choices[index], "likelihoods": answers.likelihoods[index]}
+        found.append(one)
+    return found
+
+
+def with_overlap(result: TaskResult, overlap: Overlap) -> TaskResult:
+    """The result with what the contamination check found, in each prediction too."""
+    predictions = [
+        {**one, "seen": seen} for one, seen in zip(result.predictions, overlap.seen, strict=True)
+    ]
+    return replace(result, predictions=predictions, overlap=overlap)

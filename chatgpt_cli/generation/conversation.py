@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from chatgpt_cli.generation.engine import Stream, answer_room, stream
+from chatgpt_cli.generation.engine import Engine, Stream, answer_room
 from chatgpt_cli.generation.sampling import Sampling
-from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.special import END, EOS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -23,8 +23,7 @@ class Conversation:
     of the last turns as fit; `messages` keeps all of them.
     """
 
-    model: Transformer
-    tokenizer: Tokenizer
+    engine: Engine
     sampling: Sampling
     system: str | None = None
     messages: list[Message] = field(default_factory=list)
@@ -34,7 +33,7 @@ class Conversation:
     def ask(self, text: str) -> Stream:
         """Add the user's turn and begin the answer; give it back to `answered` when done."""
         self.messages.append(Message("user", text))
-        return stream(self.model, self.tokenizer, self.prompt(), self.sampling, stop_ids=STOP_IDS)
+        return self.engine.stream(self.prompt(), self.sampling, stop_ids=STOP_IDS)
 
     def answered(self, text: str) -> None:
         """Add the answer, or as much of it as was wanted."""
@@ -54,19 +53,32 @@ class Conversation:
 
         The last turn always stays: if it alone is too long, the engine cuts its beginning.
         """
-        room = self.model.config.context_length - answer_room(self.model, self.sampling)
-        turns = list(self.messages)
-        while True:
-            rendered = render(
-                [*self._opening(), *turns], self.tokenizer, add_generation_prompt=True
-            )
-            if len(rendered.ids) <= room or len(turns) <= 1:
-                break
-            del turns[0]
-            while len(turns) > 1 and turns[0].role != "user":
-                del turns[0]
-        self.forgetful = len(turns) < len(self.messages)
-        return rendered.ids
+        context = self.engine.model.config.context_length
+        room = context - answer_room(context, self.sampling)
+        ids, forgotten = fitting_prompt(self.all_messages(), self.engine.tokenizer, room)
+        self.forgetful = forgotten > 0
+        return ids
 
     def _opening(self) -> list[Message]:
         return [Message("system", self.system)] if self.system else []
+
+
+def fitting_prompt(
+    messages: Sequence[Message], tokenizer: Tokenizer, room: int
+) -> tuple[list[int], int]:
+    """Token ids for the next answer, without the oldest turns if they do not fit.
+
+    A system message at the beginning stays, and so does the last turn.
+
+    Returns:
+        the ids, and how many messages were left out.
+    """
+    opening = [message for message in messages[:1] if message.role == "system"]
+    turns = list(messages[len(opening) :])
+    while True:
+        rendered = render([*opening, *turns], tokenizer, add_generation_prompt=True)
+        if len(rendered.ids) <= room or len(turns) <= 1:
+            return rendered.ids, len(messages) - len(opening) - len(turns)
+        del turns[0]
+        while len(turns) > 1 and turns[0].role != "user":
+            del turns[0]

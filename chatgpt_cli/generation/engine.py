@@ -1,25 +1,41 @@
-"""From prompts to texts: one pass over the prompts, then token by token with a cache."""
+"""From prompts to texts: rows of one batch that come and go while others are writing."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from chatgpt_cli.generation.constraint import Constraint
+from chatgpt_cli.generation.prefix_cache import PrefixCache
 from chatgpt_cli.generation.sampling import Sampling, sample
 from chatgpt_cli.generation.text import StoppingText
-from chatgpt_cli.model.kv_cache import KVCache
+from chatgpt_cli.model.inference import InferenceModel
+from chatgpt_cli.model.packed_linear import Quantization
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.special import BOS, SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 # The share of the context kept free for the answer when a prompt would fill it.
 _ANSWER_SHARE = 4
+# Tokens of prompts, padding included, that are read in one step: others wait meanwhile.
+_PREFILL_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """A token that was drawn, or could have been."""
+
+    id: int
+    # Log-probability (nats) by the model itself: before temperature, filters, penalty.
+    logprob: float
+    # The most probable tokens in its place, if they were asked for.
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,52 +56,321 @@ class Completion:
     truncated_prompt: bool
 
 
-def complete(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    prompts: list[list[int]],
-    sampling: Sampling,
-    *,
-    stop_ids: frozenset[int],
-    batch_size: int = 64,
-    on_progress: Callable[[int], None] | None = None,
-) -> list[Completion]:
-    """Continue every prompt; results in the order given.
+class Generation:
+    """One prompt and what has been written after it."""
 
-    Prompts of similar length are computed together, and those that have ended leave
-    the batch. A result does not depend on the batch it was computed in: with a seed,
-    prompt i draws from a generator seeded with seed + i.
+    def __init__(
+        self,
+        engine: Engine,
+        prompt: list[int],
+        sampling: Sampling,
+        stop_ids: frozenset[int],
+        *,
+        follow: bool,
+        top_logprobs: int,
+        constraint: Constraint | None,
+    ) -> None:
+        if not prompt:
+            raise ValueError("a prompt needs at least one token, such as [BOS]")
+        context = engine.model.config.context_length
+        longest = context - answer_room(context, sampling)
+        self.truncated = len(prompt) > longest
+        if self.truncated:
+            head = prompt[: int(prompt[0] == BOS and longest > 1)]
+            prompt = head + prompt[len(prompt) - longest + len(head) :]
+        self.prompt = prompt
+        self.limit = min(sampling.max_tokens, context - len(prompt))
+        self.sampling = sampling
+        self.stop_ids = stop_ids
+        self.top_logprobs = top_logprobs
+        self.constraint = constraint
+        self.ids: list[int] = []
+        self.drawn: list[TokenChoice] = []
+        # How many of the prompt's tokens were known from an earlier one.
+        self.cached_tokens = 0
+        self.finish_reason: Literal["stop", "length"] | None = None
+        # Rows of the same settings draw together.
+        self.group = replace(sampling, seed=None, max_tokens=1, stop=())
+        self._tokenizer = engine.tokenizer
+        # Follows the text as it grows; only where someone looks at it before the end.
+        look = follow or bool(sampling.stop)
+        self._text = StoppingText(engine.tokenizer, sampling.stop) if look else None
+        seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+        # All random numbers at once, on the CPU: the same on every device, and the
+        # draws of a row do not depend on the batch it is in.
+        self.uniforms = torch.rand(self.limit, generator=torch.Generator().manual_seed(seed))
+        self.seen = self._seen(engine.model.config.vocab_size)
 
-    Args:
-        prompts: token ids, at least one each. A prompt that leaves no room in the
-            context loses its first tokens (not [BOS]); `truncated_prompt` tells.
-        stop_ids: tokens that end a text.
-        on_progress: called with the number of prompts finished so far.
+    def _seen(self, vocab_size: int) -> Tensor | None:
+        """Tokens of the prompt, (vocab,); special ones are never penalised.
+
+        They must not be: a turn that cannot be ended again would go on for ever.
+        """
+        if self.sampling.repetition_penalty == 1.0:
+            return None
+        seen = torch.zeros(vocab_size, dtype=torch.bool)
+        seen[torch.tensor(self.prompt)] = True
+        seen[: len(SPECIAL_TOKENS)] = False
+        return seen
+
+    def push(self, choice: TokenChoice) -> str:
+        """Take the next token; returns text that is now certain."""
+        token = choice.id
+        self.drawn.append(choice)
+        piece = ""
+        if token in self.stop_ids:
+            self.finish_reason = "stop"
+        else:
+            self.ids.append(token)
+            if self._text is not None:
+                piece = self._text.push(token)
+                if self._text.stopped:
+                    self.finish_reason = "stop"
+        if self.seen is not None and token >= len(SPECIAL_TOKENS):
+            self.seen[token] = True
+        if self.constraint is not None and self.finish_reason is None:
+            self.constraint.advance(token)
+            if self.constraint.complete:
+                self.finish_reason = "stop"
+        if self.finish_reason is None and len(self.ids) >= self.limit:
+            self.finish_reason = "length"
+        if self.finish_reason is not None and self._text is not None:
+            piece += self._text.flush()
+        return piece
+
+    def completion(self) -> Completion:
+        """What was written so far."""
+        text = self._text.value if self._text is not None else self._tokenizer.decode(self.ids)
+        logprobs = [choice.logprob for choice in self.drawn]
+        return Completion(
+            ids=self.ids,
+            text=text,
+            finish_reason=self.finish_reason or "length",
+            logprob=sum(logprobs) / max(1, len(logprobs)),
+            prompt_tokens=len(self.prompt),
+            truncated_prompt=self.truncated,
+        )
+
+
+class Engine:
+    """A model that writes several texts at a time, each with settings of its own.
+
+    Not for several threads at once. `submit`, then `step` until nothing is left.
     """
-    seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
-    results: dict[int, Completion] = {}
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        rows = [
-            _Row.begin(model, tokenizer, prompts[index], sampling, stop_ids) for index in chosen
-        ]
-        with inference(model):
-            batch = _Batch(model, rows, sampling, [seed + index for index in chosen])
-            while batch.rows:
-                for row, token, logprob in batch.step():
-                    row.push(token, logprob)
-                left = len(batch.rows)
-                batch.drop_finished()
-                if on_progress is not None and len(batch.rows) < left:
-                    on_progress(len(results) + len(rows) - len(batch.rows))
-        results |= {index: row.completion() for index, row in zip(chosen, rows, strict=True)}
-    return [results[index] for index in range(len(prompts))]
 
+    def __init__(
+        self,
+        model: InferenceModel,
+        tokenizer: Tokenizer,
+        *,
+        max_rows: int = 64,
+        prefix_cache_mb: float = 0,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_rows = max_rows
+        self._cache = model.new_cache()
+        self._prefixes = PrefixCache(prefix_cache_mb)
+        self._waiting: deque[Generation] = deque()
+        # Row i of the cache belongs to _rows[i].
+        self._rows: list[Generation] = []
 
-def answer_room(model: Transformer, sampling: Sampling) -> int:
-    """Tokens of the context that a long prompt must leave free."""
-    return min(sampling.max_tokens, max(1, model.config.context_length // _ANSWER_SHARE))
+    @classmethod
+    def of(
+        cls, model: Transformer, tokenizer: Tokenizer, quantization: Quantization = "none"
+    ) -> Engine:
+        """For one user: a conversation's next turn finds the earlier ones already read."""
+        return cls(InferenceModel(model, quantization), tokenizer, prefix_cache_mb=64)
+
+    @property
+    def writing(self) -> int:
+        """Texts being written."""
+        return len(self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait for a row."""
+        return len(self._waiting)
+
+    def submit(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        *,
+        stop_ids: frozenset[int],
+        follow: bool = True,
+        top_logprobs: int = 0,
+        constraint: Constraint | None = None,
+    ) -> Generation:
+        """Line up a prompt.
+
+        Args:
+            prompt: token ids, at least one. A prompt that leaves no room in the context
+                loses its first tokens (not [BOS]); `truncated` tells.
+            sampling: how tokens are drawn, and how many at most.
+            stop_ids: tokens that end the text.
+            follow: give out text piece by piece.
+            top_logprobs: note so many alternatives of each token.
+            constraint: what the text must look like.
+        """
+        generation = Generation(
+            self, prompt, sampling, stop_ids,
+            follow=follow, top_logprobs=top_logprobs, constraint=constraint,
+        )  # fmt: skip
+        self._waiting.append(generation)
+        return generation
+
+    def cancel(self, generation: Generation) -> None:
+        """Stop writing a text; what it has stays."""
+        if generation in self._waiting:
+            self._waiting.remove(generation)
+        elif generation in self._rows:
+            self._leave(self._rows.index(generation))
+
+    def clear(self) -> None:
+        """Forget everything, after an error."""
+        self._cache = self.model.new_cache()
+        self._waiting.clear()
+        self._rows.clear()
+
+    def step(self) -> list[tuple[Generation, str]]:
+        """The next token of every text, or the first one of those that were waiting.
+
+        Returns:
+            who got a token, and the text that has become certain by it.
+        """
+        with torch.inference_mode():
+            if self._waiting and len(self._rows) < self.max_rows:
+                rows, logits = self._admit()
+            elif self._rows:
+                rows = list(self._rows)
+                logits = self.model.decode(self._cache, [row.drawn[-1].id for row in rows])
+            else:
+                return []
+            choices = self._draw(rows, logits)
+        pieces = [(row, row.push(choice)) for row, choice in zip(rows, choices, strict=True)]
+        for index in reversed(range(len(self._rows))):
+            if self._rows[index].finish_reason is not None:
+                self._leave(index)
+        return pieces
+
+    def _admit(self) -> tuple[list[Generation], Tensor]:
+        """Read the prompts that have waited longest, as many as one step may take."""
+        first = len(self._rows)
+        texts: list[list[int]] = []
+        rows: list[Generation] = []
+        width = 0
+        while self._waiting and first + len(rows) < self.max_rows:
+            row = self._waiting[0]
+            known, saved = self._prefixes.find(row.prompt)
+            wider = max(width, len(row.prompt) - known)
+            if rows and wider * (len(rows) + 1) > _PREFILL_TOKENS:
+                break
+            self._waiting.popleft()
+            index = first + len(rows)
+            self._cache.reserve(index + 1, len(row.prompt) + row.limit)
+            self._cache.lengths.append(0)
+            if saved is not None:
+                self._cache.restore(index, saved, known)
+            row.cached_tokens = known
+            rows.append(row)
+            texts.append(row.prompt[known:])
+            width = wider
+        self._rows += rows
+        return rows, self.model.prefill(self._cache, first, texts)
+
+    @torch.inference_mode()
+    def _leave(self, index: int) -> None:
+        row = self._rows[index]
+        # The last token drawn is not in the cache.
+        self._prefixes.add((row.prompt + row.ids)[: self._cache.lengths[index]], self._cache, index)
+        self._cache.remove(index)
+        self._rows[index] = self._rows[-1]
+        self._rows.pop()
+
+    def _draw(self, rows: list[Generation], logits: Tensor) -> list[TokenChoice]:
+        """Tokens for rows, (rows, vocab) logits: together where the settings are the same."""
+        allowed = logits
+        if any(row.constraint is not None for row in rows):
+            allowed = logits.clone()
+            for index, row in enumerate(rows):
+                if row.constraint is not None:
+                    row.constraint.forbid(allowed[index], row.stop_ids)
+        groups: dict[Sampling, list[int]] = {}
+        for index, row in enumerate(rows):
+            groups.setdefault(row.group, []).append(index)
+        ids = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
+        for sampling, members in groups.items():
+            together = [rows[index] for index in members]
+            uniforms = torch.stack([row.uniforms[len(row.drawn)] for row in together])
+            masks = [row.seen for row in together if row.seen is not None]
+            seen = torch.stack(masks).to(logits.device) if masks else None
+            if len(groups) == 1:
+                ids = sample(allowed, sampling, uniforms.to(logits.device), seen)
+            else:
+                where = torch.tensor(members, device=logits.device)
+                ids[where] = sample(allowed[where], sampling, uniforms.to(logits.device), seen)
+        total = logits.logsumexp(-1)
+        chosen = (logits.gather(1, ids[:, None]).squeeze(1) - total).tolist()
+        choices = [TokenChoice(*pair) for pair in zip(ids.tolist(), chosen, strict=True)]
+        for index, row in enumerate(rows):
+            if row.top_logprobs:
+                best = logits[index].topk(min(row.top_logprobs, logits.shape[1]))
+                values = (best.values - total[index]).tolist()
+                top = tuple(zip(best.indices.tolist(), values, strict=True))
+                choices[index] = replace(choices[index], top=top)
+        return choices
+
+    def complete(
+        self,
+        prompts: Sequence[list[int]],
+        sampling: Sampling,
+        *,
+        stop_ids: frozenset[int],
+        constraint: Callable[[], Constraint] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[Completion]:
+        """Continue every prompt; results in the order given.
+
+        With a seed, prompt i draws from a generator seeded with seed + i.
+
+        Args:
+            prompts: token ids, see `submit`.
+            sampling: how tokens are drawn.
+            stop_ids: tokens that end a text.
+            constraint: makes what each text must look like.
+            on_progress: called with the number of prompts finished so far.
+        """
+        seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+        results: dict[int, Generation] = {}
+        # Long ones first: they are read together, and the last to end are short.
+        for index in sorted(range(len(prompts)), key=lambda index: -len(prompts[index])):
+            results[index] = self.submit(
+                prompts[index],
+                replace(sampling, seed=(seed + index) % 2**63),
+                stop_ids=stop_ids,
+                follow=False,
+                constraint=None if constraint is None else constraint(),
+            )
+        left = len(prompts)
+        while self._waiting or self._rows:
+            self.step()
+            now = self.writing + self.waiting
+            if on_progress is not None and now < left:
+                on_progress(len(prompts) - now)
+            left = now
+        return [results[index].completion() for index in range(len(prompts))]
+
+    def stream(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        *,
+        stop_ids: frozenset[int],
+        constraint: Constraint | None = None,
+    ) -> Stream:
+        """Continue one prompt; iterate over the result for its text as it is written."""
+        return Stream(self, prompt, sampling, stop_ids, constraint)
 
 
 class Stream:
@@ -96,206 +381,47 @@ class Stream:
 
     def __init__(
         self,
-        model: Transformer,
-        tokenizer: Tokenizer,
+        engine: Engine,
         prompt: list[int],
         sampling: Sampling,
         stop_ids: frozenset[int],
+        constraint: Constraint | None,
     ) -> None:
-        self._model = model
-        self._sampling = sampling
-        self._row = _Row.begin(model, tokenizer, prompt, sampling, stop_ids, streaming=True)
+        self._engine = engine
+        self._generation = engine.submit(prompt, sampling, stop_ids=stop_ids, constraint=constraint)
 
     def __iter__(self) -> Iterator[str]:
-        row = self._row
-        seed = secrets.randbits(31) if self._sampling.seed is None else self._sampling.seed
-        with inference(self._model):
-            batch = _Batch(self._model, [row], self._sampling, [seed])
-        while row.finish_reason is None:
-            with inference(self._model):
-                ((_, token, logprob),) = batch.step()
-            piece = row.push(token, logprob)
-            if piece:
-                yield piece
+        try:
+            while self._generation.finish_reason is None:
+                for _, piece in self._engine.step():
+                    if piece:
+                        yield piece
+        finally:
+            self._engine.cancel(self._generation)
 
     @property
     def completion(self) -> Completion:
         """What was written so far; all of it once the iteration has ended."""
-        return self._row.completion()
+        return self._generation.completion()
 
 
-def stream(
+def complete(
     model: Transformer,
     tokenizer: Tokenizer,
-    prompt: list[int],
+    prompts: list[list[int]],
     sampling: Sampling,
     *,
     stop_ids: frozenset[int],
-) -> Stream:
-    """Continue one prompt; iterate over the result for its text as it is written."""
-    return Stream(model, tokenizer, prompt, sampling, stop_ids)
+    batch_size: int = 64,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Completion]:
+    """Continue every prompt with a model as it is now, see `Engine.complete`."""
+    if not prompts:
+        return []
+    engine = Engine(InferenceModel(model), tokenizer, max_rows=batch_size)
+    return engine.complete(prompts, sampling, stop_ids=stop_ids, on_progress=on_progress)
 
 
-@contextmanager
-def inference(model: Transformer) -> Iterator[None]:
-    """No gradients, no dropout; afterwards the model is as it was."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        if training:
-            model.train()
-
-
-@dataclass
-class _Row:
-    """One prompt and what has been written after it."""
-
-    prompt: list[int]
-    limit: int
-    truncated: bool
-    tokenizer: Tokenizer
-    stop_ids: frozenset[int]
-    # Follows the text as it grows; only where someone looks at it before the end.
-    text: StoppingText | None
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish_reason: Literal["stop", "length"] | None = None
-
-    @classmethod
-    def begin(
-        cls,
-        model: Transformer,
-        tokenizer: Tokenizer,
-        prompt: list[int],
-        sampling: Sampling,
-        stop_ids: frozenset[int],
-        *,
-        streaming: bool = False,
-    ) -> _Row:
-        if not prompt:
-            raise ValueError("a prompt needs at least one token, such as [BOS]")
-        context = model.config.context_length
-        longest = context - answer_room(model, sampling)
-        truncated = len(prompt) > longest
-        if truncated:
-            head = prompt[: int(prompt[0] == BOS and longest > 1)]
-            prompt = head + prompt[len(prompt) - longest + len(head) :]
-        limit = min(sampling.max_tokens, context - len(prompt))
-        follow = streaming or bool(sampling.stop)
-        text = StoppingText(tokenizer, sampling.stop) if follow else None
-        return cls(prompt, limit, truncated, tokenizer, stop_ids, text)
-
-    def push(self, token: int, logprob: float) -> str:
-        """Take the next token; returns text that is now certain."""
-        self.logprobs.append(logprob)
-        piece = ""
-        if token in self.stop_ids:
-            self.finish_reason = "stop"
-        else:
-            self.ids.append(token)
-            if self.text is not None:
-                piece = self.text.push(token)
-                if self.text.stopped:
-                    self.finish_reason = "stop"
-        if self.finish_reason is None and len(self.ids) >= self.limit:
-            self.finish_reason = "length"
-        if self.finish_reason is not None and self.text is not None:
-            piece += self.text.flush()
-        return piece
-
-    def completion(self) -> Completion:
-        text = self.text.value if self.text is not None else self.tokenizer.decode(self.ids)
-        return Completion(
-            ids=self.ids,
-            text=text,
-            finish_reason=self.finish_reason or "length",
-            logprob=sum(self.logprobs) / max(1, len(self.logprobs)),
-            prompt_tokens=len(self.prompt),
-            truncated_prompt=self.truncated,
-        )
-
-
-class _Batch:
-    """Rows computed together: the cache, the next logits, and who is still writing."""
-
-    def __init__(
-        self, model: Transformer, rows: list[_Row], sampling: Sampling, seeds: list[int]
-    ) -> None:
-        self.model = model
-        self.rows = rows
-        self.sampling = sampling
-        weight = model.output_weight
-        self.device = weight.device
-        longest = max(row.limit for row in rows)
-        # All random numbers at once, on the CPU: the same on every device.
-        draws = [
-            torch.rand(longest, generator=torch.Generator().manual_seed(seed)) for seed in seeds
-        ]
-        self.uniforms = torch.stack(draws).to(self.device)  # (batch, longest)
-        self.steps = 0
-        self.seen = self._seen(model.config.vocab_size)
-        size = max(len(row.prompt) + row.limit for row in rows)
-        self.cache = KVCache(model.config, len(rows), size, device=self.device, dtype=weight.dtype)
-        self.next_ids: Tensor | None = None
-
-    def _seen(self, vocab_size: int) -> Tensor | None:
-        """Tokens of the prompts, (batch, vocab); special ones are never penalised.
-
-        They must not be: a turn that cannot be ended again would go on for ever.
-        """
-        if self.sampling.repetition_penalty == 1.0:
-            return None
-        seen = torch.zeros(len(self.rows), vocab_size, dtype=torch.bool)
-        for index, row in enumerate(self.rows):
-            seen[index, torch.tensor(row.prompt)] = True
-        seen[:, : len(SPECIAL_TOKENS)] = False
-        return seen.to(self.device)
-
-    def step(self) -> list[tuple[_Row, int, float]]:
-        """Draw the next token of every row: (row, id, log-probability)."""
-        logits = self._prefill() if self.next_ids is None else self._advance(self.next_ids)
-        ids = sample(logits, self.sampling, self.uniforms[:, self.steps], self.seen)
-        chosen = logits.gather(1, ids[:, None]).squeeze(1) - logits.logsumexp(-1)
-        if self.seen is not None:
-            self.seen.scatter_(1, ids[:, None], True)
-            self.seen[:, : len(SPECIAL_TOKENS)] = False
-        self.next_ids = ids
-        self.steps += 1
-        return list(zip(self.rows, ids.tolist(), chosen.tolist(), strict=True))
-
-    def _prefill(self) -> Tensor:
-        """All prompts in one pass; the logits after each one's last token, (batch, vocab)."""
-        lengths = [len(row.prompt) for row in self.rows]
-        width = max(lengths)
-        padded = [row.prompt + [0] * (width - len(row.prompt)) for row in self.rows]
-        hidden = self.model(torch.tensor(padded, device=self.device), cache=self.cache)
-        self.cache.set_lengths(lengths)
-        last = torch.tensor(lengths, device=self.device) - 1
-        return self.model.logits(hidden[torch.arange(len(lengths), device=self.device), last])
-
-    def _advance(self, ids: Tensor) -> Tensor:
-        """The logits after one token more, (batch, vocab)."""
-        return self.model.logits(self.model(ids[:, None], cache=self.cache)[:, -1])
-
-    def drop_finished(self) -> None:
-        """Go on without the rows that have ended; rows from the end take their places."""
-        going = [index for index, row in enumerate(self.rows) if row.finish_reason is None]
-        if len(going) in (0, len(self.rows)):
-            self.rows = [self.rows[index] for index in going]
-            return
-        spare = [index for index in going if index >= len(going)]
-        staying = set(going)
-        order = [i if i in staying else spare.pop() for i in range(len(going))]
-        self.rows = [self.rows[index] for index in order]
-        picked = torch.tensor(order, device=self.device)
-        self.uniforms = self.uniforms[picked]
-        if self.seen is not None:
-            self.seen = self.seen[picked]
-        if self.next_ids is not None:
-            self.next_ids = self.next_ids[picked]
-        # The last token drawn is not in the cache yet.
-        self.cache.keep_rows(order, [len(row.prompt) + len(row.ids) - 1 for row in self.rows])
+def answer_room(context: int, sampling: Sampling) -> int:
+    """Tokens of the context that a long prompt must leave free."""
+    return min(sampling.max_tokens, max(1, context // _ANSWER_SHARE))

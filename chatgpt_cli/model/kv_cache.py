@@ -7,96 +7,88 @@ from torch import Tensor
 
 from chatgpt_cli.config.model import ModelConfig
 
+# Slots are added in steps, so that a longer text seldom moves the shorter ones.
+_STEP = 64
+
 
 class KVCache:
-    """Preallocated keys and values of a batch whose rows may differ in length.
+    """Keys and values of several texts, one in each row, that grow and leave one by one.
 
-    Row b's tokens fill the slots 0 .. lengths[b] - 1. Prompts of unequal length go
-    in together, padded on the right; `set_lengths` then forgets the padding, and
-    later tokens of each row overwrite it.
+    Row b's tokens fill the slots 0 .. lengths[b] - 1. What lies behind them is finite
+    and hidden by a mask.
 
     Attributes:
-        length: slots in use in the longest row (a Python number: no device wait).
-        lengths: (batch,) int64, slots in use in each row.
-        ragged: whether rows may differ; if not, no mask and no scatter is needed.
+        store: (layers, rows, 2 * kv_heads, slots, head_dim); keys first, then values.
+        lengths: slots in use in each row.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        batch_size: int,
-        max_length: int,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        # (layers, batch, kv_heads, slots, head_dim); slots never reached are never read.
-        shape = (
-            config.num_layers,
-            batch_size,
-            config.num_kv_heads,
-            max_length,
-            config.head_dim,
-        )
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.lengths = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        self.length = 0
-        self.ragged = False
+    def __init__(self, config: ModelConfig, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.context = config.context_length
+        shape = (config.num_layers, 0, 2 * config.num_kv_heads, 0, config.head_dim)
+        self.store = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths: list[int] = []
 
     @property
-    def max_length(self) -> int:
+    def slots(self) -> int:
         """Slots there are in a row."""
-        return self.keys.shape[3]
+        return self.store.shape[3]
 
-    def positions(self, new: int) -> Tensor:
-        """Slots, which are also positions, of the next `new` tokens: (batch, new)."""
-        return self.lengths[:, None] + torch.arange(new, device=self.lengths.device)
+    def reserve(self, rows: int, slots: int) -> None:
+        """Make room for so many rows of so many tokens; what is stored stays."""
+        layers, old_rows, heads, old_slots, head_dim = self.store.shape
+        if rows <= old_rows and slots <= old_slots:
+            return
+        rows = max(rows, min(2 * old_rows, rows + 16)) if rows > old_rows else old_rows
+        slots = max(old_slots, min(self.context, -(-slots // _STEP) * _STEP))
+        grown = self.store.new_zeros(layers, rows, heads, slots, head_dim)
+        used, longest = len(self.lengths), max(self.lengths, default=0)
+        grown[:, :used, :, :longest] = self.store[:, :used, :, :longest]
+        self.store = grown
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new (batch, kv_heads, new, head_dim) and return all up to the longest row.
+    def write(self, layer: int, first: int, new: Tensor, positions: Tensor | int) -> None:
+        """Store new keys and values, (rows, time, 2 * kv_heads, head_dim).
 
-        Every layer appends the same number of tokens, then `advance` counts them.
+        Args:
+            layer: which.
+            first: the row of the first of them.
+            positions: (rows, time), or the one slot at which all of them begin.
         """
-        new = keys.shape[2]
-        stop = self.length + new
-        if stop > self.max_length:
-            raise ValueError(f"{stop} tokens do not fit into a cache of {self.max_length}")
-        all_keys, all_values = self.keys[layer], self.values[layer]
-        if self.ragged:
-            rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-            slots = self.positions(new)
-            # Indexing rows and slots together puts heads last: (batch, new, kv_heads, head_dim).
-            all_keys[rows, :, slots] = keys.transpose(1, 2).to(all_keys.dtype)
-            all_values[rows, :, slots] = values.transpose(1, 2).to(all_values.dtype)
+        rows, time = new.shape[:2]
+        target = self.store[layer, first : first + rows]
+        if isinstance(positions, int):
+            target[:, :, positions : positions + time] = new.transpose(1, 2)
         else:
-            all_keys[:, :, self.length : stop] = keys
-            all_values[:, :, self.length : stop] = values
-        return all_keys[:, :, :stop], all_values[:, :, :stop]
+            index = torch.arange(rows, device=new.device)[:, None]
+            # Rows and slots indexed together put the heads last, as they are in `new`.
+            target[index, :, positions] = new.to(target.dtype)
 
-    def advance(self, new: int) -> None:
-        """Count `new` tokens more in every row."""
-        self.length += new
-        self.lengths += new
+    def read(self, layer: int, first: int, rows: int, slots: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of some rows, each (rows, kv_heads, slots, head_dim)."""
+        part = self.store[layer, first : first + rows, :, :slots]
+        keys, values = part.chunk(2, 1)
+        return keys, values
 
-    def set_lengths(self, lengths: list[int]) -> None:
-        """Keep only the first `lengths[b]` tokens of each row b (padding, or a rollback)."""
-        if max(lengths) > self.length:
-            raise ValueError("a cache can be cut, not grown")
-        self.length = max(lengths)
-        self.ragged = min(lengths) != self.length
-        self.lengths = torch.tensor(lengths, dtype=torch.int64, device=self.keys.device)
+    def remove(self, row: int) -> None:
+        """A row has ended; the last one takes its place."""
+        last = len(self.lengths) - 1
+        if row != last:
+            length = self.lengths[last]
+            self.store[:, row, :, :length] = self.store[:, last, :, :length]
+            self.lengths[row] = length
+        del self.lengths[last]
 
-    def keep_rows(self, rows: list[int], lengths: list[int]) -> None:
-        """Go on with fewer rows; row i becomes what rows[i] was, cut to lengths[i].
+    def save(self, row: int, length: int) -> Tensor:
+        """A copy of a row's first tokens: (layers, 2 * kv_heads, length, head_dim)."""
+        return self.store[:, row, :, :length].clone()
 
-        Rows that leave are filled from the end, so that little is copied: each
-        rows[i] is i itself, or at least len(rows).
-        """
-        for target, source in enumerate(rows):
-            if target != source:
-                self.keys[:, target, :, : self.length] = self.keys[:, source, :, : self.length]
-                self.values[:, target, :, : self.length] = self.values[:, source, :, : self.length]
-        self.keys = self.keys[:, : len(rows)]
-        self.values = self.values[:, : len(rows)]
-        self.set_lengths(lengths)
+    def restore(self, row: int, saved: Tensor, length: int) -> None:
+        """Begin a row with the first tokens of a copy."""
+        self.store[:, row, :, :length] = saved[:, :, :length]
+        self.lengths[row] = length
+
+    def reorder(self, rows: list[int]) -> None:
+        """Row i becomes a copy of what rows[i] was; all rows must be equally long."""
+        length = max(self.lengths, default=0)
+        picked = self.store[:, torch.tensor(rows, device=self.store.device), :, :length]
+        self.store[:, : len(rows), :, :length] = picked
+        self.lengths = [self.lengths[row] for row in rows]

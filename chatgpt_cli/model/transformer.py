@@ -14,9 +14,9 @@ from typing import Literal, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from chatgpt_cli.config.model import ModelConfig
-from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.positions import rotary_tables, rotate, sinusoidal_table
 
@@ -44,23 +44,19 @@ class Transformer(nn.Module):
         *,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
-        cache: KVCache | None = None,
     ) -> Tensor:
         """Hidden states after the final norm: (batch, time, hidden).
 
         Args:
             input_ids: (batch, time) int64.
-            position_ids: (batch, time); 0, 1, 2, ... (after the cache's tokens) if left out.
+            position_ids: (batch, time); 0, 1, 2, ... if left out.
             segment_ids: (batch, time); tokens attend only to tokens of the same value.
                 Left out, all tokens of a row belong together and no mask is made.
-            cache: earlier tokens of each row, to which these are added. Causal models
-                only, and not together with segment_ids.
 
         Raises:
-            ValueError: for more tokens than `config.context_length`, or a cache used
-                with segments or in a bidirectional model.
+            ValueError: for more tokens than `config.context_length`.
         """
-        hidden: Tensor = self.model(input_ids, position_ids, segment_ids, cache)
+        hidden: Tensor = self.model(input_ids, position_ids, segment_ids)
         return hidden
 
     def features(self, hidden: Tensor) -> Tensor:
@@ -88,6 +84,13 @@ class Transformer(nn.Module):
         self.model.attention_kind = kind
         for block in self.model.blocks():
             block.self_attn.kind = kind
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Keep only each block's input for the backward pass and compute the rest again.
+
+        A third more work for a fraction of the memory (Chen et al. 2016).
+        """
+        self.model.gradient_checkpointing = on
 
     def set_dropout(self, probability: float) -> None:
         """Dropout of embeddings and of each attention's and MLP's output while training."""
@@ -136,6 +139,7 @@ class Backbone(nn.Module):
         self.config = config
         self.dropout = config.dropout
         self.attention_kind: AttentionKind = "sdpa"
+        self.gradient_checkpointing = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.positions == "learned":
             self.embed_positions = nn.Embedding(config.context_length, config.hidden_size)
@@ -175,32 +179,26 @@ class Backbone(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor | None,
         segment_ids: Tensor | None,
-        cache: KVCache | None,
     ) -> Tensor:
         time = input_ids.shape[1]
-        past = cache.length if cache is not None else 0
-        if past + time > self.config.context_length:
+        if time > self.config.context_length:
             raise ValueError(
-                f"{past + time} tokens are more than the context of {self.config.context_length}"
+                f"{time} tokens are more than the context of {self.config.context_length}"
             )
-        if cache is not None and (segment_ids is not None or not self.config.causal):
-            raise ValueError("a cache serves causal models without segments")
         if position_ids is None:
-            if cache is not None and cache.ragged:
-                position_ids = cache.positions(time)  # (batch, time)
-            else:
-                position_ids = torch.arange(past, past + time, device=input_ids.device)[None]
+            position_ids = torch.arange(time, device=input_ids.device)[None]
 
         x = self.embed(input_ids, position_ids)  # (batch, time, hidden)
         rotary = None
         if self.config.positions == "rope":
             # (batch or 1, 1, time, head_dim / 2): the same for all heads
             rotary = self.cos[position_ids][:, None], self.sin[position_ids][:, None]
-        mask, is_causal = self.visibility(time, segment_ids, cache, x)
-        for index, block in enumerate(self.layers):
-            x = block(x, rotary, mask, is_causal, cache, index)
-        if cache is not None:
-            cache.advance(time)
+        mask, is_causal = self.visibility(time, segment_ids, x)
+        for block in self.layers:
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(block, x, rotary, mask, is_causal, use_reentrant=False)
+            else:
+                x = block(x, rotary, mask, is_causal)
         normed: Tensor = self.norm(x)
         return normed
 
@@ -216,7 +214,7 @@ class Backbone(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def visibility(
-        self, time: int, segment_ids: Tensor | None, cache: KVCache | None, like: Tensor
+        self, time: int, segment_ids: Tensor | None, like: Tensor
     ) -> tuple[Tensor | None, bool]:
         """Who sees whom, as (mask, is_causal), once for all layers.
 
@@ -224,19 +222,14 @@ class Backbone(nn.Module):
         key for "sdpa", a float32 summand of 0 and -inf for "matmul". None and False:
         all see all. None and True: the kernel itself hides what is to the right.
         """
-        past = cache.length if cache is not None else 0
-        ragged = cache is not None and cache.ragged
-        if segment_ids is None and not ragged:
+        if segment_ids is None:
             if not self.config.causal or time == 1:
                 return None, False
-            if past == 0 and self.attention_kind == "sdpa":
+            if self.attention_kind == "sdpa":
                 return None, True
 
-        keys = torch.arange(past + time, device=like.device)
-        if cache is not None and ragged:
-            queries = cache.positions(time)[:, None, :, None]  # (batch, 1, time, 1)
-        else:
-            queries = keys[None, None, past:, None]  # (1, 1, time, 1)
+        keys = torch.arange(time, device=like.device)
+        queries = keys[None, None, :, None]  # (1, 1, time, 1)
         visible = keys <= queries if self.config.causal else torch.ones_like(keys <= queries)
         if segment_ids is not None:
             visible = visible & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
@@ -266,10 +259,8 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         is_causal: bool,
-        cache: KVCache | None,
-        index: int,
     ) -> Tensor:
-        attended = self.self_attn(self.input_layernorm(x), rotary, mask, is_causal, cache, index)
+        attended = self.self_attn(self.input_layernorm(x), rotary, mask, is_causal)
         x = x + F.dropout(attended, self.dropout, self.training)
         mapped = self.mlp(self.post_attention_layernorm(x))
         return x + F.dropout(mapped, self.dropout, self.training)
@@ -300,8 +291,6 @@ class Attention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         is_causal: bool,
-        cache: KVCache | None,
-        index: int,
     ) -> Tensor:
         batch, time, _ = x.shape
         split = (batch, time, -1, self.head_dim)
@@ -314,8 +303,6 @@ class Attention(nn.Module):
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         q, k = q.to(v.dtype), k.to(v.dtype)
-        if cache is not None:
-            k, v = cache.append(index, k, v)
         if self.kind == "sdpa":
             y = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=self.grouped
@@ -333,17 +320,24 @@ _QUERIES = 128
 
 
 def matmul_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    causal: bool,
+    scale: float | None = None,
 ) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim) + mask) v, written out, for some queries at a time.
+    """softmax(scale q k^T + mask) v, written out, for some queries at a time.
 
     q is (batch, heads, time, head_dim), k and v are (batch, kv_heads, keys, head_dim);
     the queries are the last of the keys. A causal model's mask hides what is to the
     right of a query, so no scores are computed for the keys after a group's last query:
     on a CPU that is twice as fast as PyTorch's fused kernel, from 64 to 2,048 tokens.
+    The scale is 1 / sqrt(head_dim) if it is not given.
     """
     time, keys = q.shape[2], k.shape[2]
-    q = q * q.shape[-1] ** -0.5
+    q = q * (q.shape[-1] ** -0.5 if scale is None else scale)
     parts = []
     for start in range(0, time, _QUERIES):
         stop = min(start + _QUERIES, time)

@@ -37,7 +37,8 @@ class Tokenizer:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError) as error:
             raise ModelError(f"this is not a SentencePiece model ({error})") from error
-        first = tuple(self._processor.id_to_piece(i) for i in range(len(SPECIAL_TOKENS)))
+        count = min(len(SPECIAL_TOKENS), self._processor.vocab_size())
+        first = tuple(self._processor.id_to_piece(i) for i in range(count))
         if first != SPECIAL_TOKENS:
             raise ModelError(
                 "the tokenizer was not made by this program: its first tokens are "

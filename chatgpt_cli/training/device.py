@@ -8,7 +8,9 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -30,6 +32,8 @@ class Hardware:
     attention: Literal["sdpa", "matmul"]
     compile: bool
     threads: int
+    # Compute blocks twice instead of keeping what they computed.
+    gradient_checkpointing: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Multiply matrices in `dtype`, keep the rest in float32."""
@@ -46,7 +50,21 @@ class Hardware:
         return (
             f"{name} · {str(self.dtype).removeprefix('torch.')} · {self.attention} attention · "
             f"{'compiled' if self.compile else 'not compiled'}"
+            f"{' · gradient checkpointing' if self.gradient_checkpointing else ''}"
         )
+
+    def chosen(self) -> dict[str, str | int]:
+        """What a continuation on the same kind of device must choose again."""
+        precision = str(self.dtype).removeprefix("torch.")
+        return {"device": self.device.type, "precision": precision, "attention": self.attention}
+
+
+def as_before(section: HardwareSection, before: Mapping[str, str | int]) -> HardwareSection:
+    """What is automatic as `Hardware.chosen` says it was, unless this is another device."""
+    if not before or before["device"] != _choose_device(section.device).type:
+        return section
+    keys = [key for key in ("precision", "attention") if getattr(section, key) == "auto"]
+    return section.model_copy(update={key: before[key] for key in keys})
 
 
 def choose_hardware(
@@ -77,7 +95,10 @@ def choose_hardware(
         dtype = torch.bfloat16 if _bfloat16_is_fast(device) else torch.float32
     else:
         dtype = torch.bfloat16 if section.precision == "bfloat16" else torch.float32
-    return Hardware(device, dtype, attention, compile_, threads)
+    if compile_:
+        _keep_compiled_code()
+    recompute = section.gradient_checkpointing
+    return Hardware(device, dtype, attention, compile_, threads, recompute)
 
 
 def _choose_device(wanted: str) -> torch.device:
@@ -109,6 +130,18 @@ def _keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(mmap_threshold, most)
         libc.mallopt(trim_threshold, most)
+
+
+def _keep_compiled_code() -> None:
+    """Let later runs find what this one compiles; PyTorch's own place is emptied at boot."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "chatgpt" / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def _can_compile(device: torch.device) -> bool:

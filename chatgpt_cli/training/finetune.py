@@ -9,10 +9,10 @@ from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.files import sha256
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.interop.locate import locate_model
-from chatgpt_cli.training.device import choose_hardware
+from chatgpt_cli.training.device import as_before, choose_hardware
+from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.loop import Result, Trainer
-from chatgpt_cli.training.pretrain import is_long
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -64,18 +64,18 @@ def finetune(
         return start
     if start is not None:
         model = load_model(start.folder).model
+    effort = Effort.of(section, conversations.train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
-        config.hardware,
+        as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
-        long_run=is_long(section, conversations.train, shape.flops_per_token(), config.hardware),
+        long_run=effort.is_long,
     )
-    observe(Note(str(hardware)))
     return Trainer(
         model=model,
         tokenizer=tokenizer,
         section=section,
         train=conversations.train,
-        validation=conversations.validation,
+        validation=conversations.validation.some(effort.evaluated_tokens(section)),
         hardware=hardware,
         stage=paths.finetune,
         fingerprint=fingerprint,

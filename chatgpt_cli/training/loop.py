@@ -30,7 +30,7 @@ from chatgpt_cli.training.checkpoint import (
 )
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.events import Evaluated, Note, Observer, Sampled, StepDone
-from chatgpt_cli.training.memory import advise, is_out_of_memory
+from chatgpt_cli.training.memory import advise, fitting_sequences, is_out_of_memory
 from chatgpt_cli.training.metrics_log import MetricsLog
 from chatgpt_cli.training.objective import TokenLoss
 from chatgpt_cli.training.optimizer import Optimizers
@@ -41,9 +41,6 @@ from chatgpt_cli.training.watch import Spike, watch_loss
 # How many evaluations and checkpoints "auto" spreads over the budget.
 _AUTO_EVALUATIONS = 20
 _AUTO_CHECKPOINTS = 4
-# Tokens of a micro-batch on a CPU: enough for the matrix kernels to run at speed,
-# few enough that activations do not fill the memory of a laptop.
-_AUTO_MICRO_TOKENS = 8192
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,8 @@ class Trainer:
         try:
             self._log.write(start)
             with self._catching_signals():
-                with _Prefetch(self.train, self.progress.step) as batches:
+                pin = self.hardware.device.type == "cuda"
+                with _Prefetch(self.train, self.progress.step, pin=pin) as batches:
                     reason = self._steps(batches, started)
                 self._finish(reason)
         except (RuntimeError, MemoryError) as error:
@@ -117,6 +115,7 @@ class Trainer:
         torch.manual_seed(self.seed)
         self.model.to(self.hardware.device)
         self.model.set_attention(self.hardware.attention)
+        self.model.set_gradient_checkpointing(self.hardware.gradient_checkpointing)
         if self.section.dropout is not None:
             self.model.set_dropout(self.section.dropout)
         self.model.train()
@@ -136,11 +135,27 @@ class Trainer:
             step=self.progress.step,
             warn=lambda text: self.observe(Note(text, "warning")),
         )
-        chosen = self.section.micro_batch_size
-        automatic = max(1, _AUTO_MICRO_TOKENS // self.train.sequence_length)
-        size = automatic if chosen == "auto" else chosen
-        self._micro_batch_size = min(size, self.train.batch_size)
+        self._micro_batch_size = self._sequences_at_once()
+        self.progress.chosen = self.hardware.chosen() | {"micro_batch_size": self._micro_batch_size}
+        self.observe(
+            Note(f"{self.hardware} · {self._micro_batch_size} of {self.train.batch_size} at once")
+        )
         self._forward_compiled()
+
+    def _sequences_at_once(self) -> int:
+        chosen = self.section.micro_batch_size
+        if chosen == "auto":
+            before = self.progress.chosen
+            if before.get("device") == self.hardware.device.type:
+                return min(int(before["micro_batch_size"]), self.train.batch_size)
+            return fitting_sequences(
+                self.model.config,
+                self.hardware,
+                optimizer=self.section.optimizer,
+                length=self.train.sequence_length,
+                batch_size=self.train.batch_size,
+            )
+        return min(chosen, self.train.batch_size)
 
     def _forward_compiled(self) -> None:
         """Compile block by block: as fast as whole, and compiles in less time."""
@@ -445,11 +460,12 @@ class Trainer:
 class _Prefetch:
     """Prepares the next batch in a thread while the model works on this one."""
 
-    def __init__(self, source: BatchSource, first: int) -> None:
+    def __init__(self, source: BatchSource, first: int, *, pin: bool) -> None:
         self._source = source
         self._index = first
+        self._pin = pin
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: Future[Batch] = self._pool.submit(source.batch, first)
+        self._next: Future[Batch] = self._pool.submit(self._prepare, first)
 
     def __enter__(self) -> _Prefetch:
         return self
@@ -460,5 +476,9 @@ class _Prefetch:
     def next(self) -> Batch:
         batch = self._next.result()
         self._index += 1
-        self._next = self._pool.submit(self._source.batch, self._index)
+        self._next = self._pool.submit(self._prepare, self._index)
         return batch
+
+    def _prepare(self, index: int) -> Batch:
+        batch = self._source.batch(index)
+        return batch.pinned() if self._pin else batch

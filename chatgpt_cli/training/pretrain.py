@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, HardwareSection, TrainingSection
+from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
 from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
@@ -16,16 +14,12 @@ from chatgpt_cli.errors import DataError
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-from chatgpt_cli.training.device import choose_hardware
+from chatgpt_cli.training.device import as_before, choose_hardware
+from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.loop import Result, Trainer
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
-
-# Seconds of training that compiling must be able to win back; it takes about 20.
-_LONG_RUN_SECONDS = 120
-# Roughly what training reaches without compiling, to tell a long run from a short one.
-_ASSUMED_FLOPS = {"cpu": 2e11, "mps": 2e12, "cuda": 5e13}
 
 
 def pretrain(
@@ -42,7 +36,11 @@ def pretrain(
     tokenizer = Tokenizer.load(paths.tokenizer)
     shape = config.model.build(vocab_size=tokenizer.vocab_size)
     length = section.sequence_length or shape.context_length
-    train, validation = _data(config, paths, tokenizer, length)
+    train = _training_batches(config, paths, tokenizer, length)
+    effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
+    validation = held_out_batches(
+        config, paths, tokenizer, max_tokens=effort.evaluated_tokens(section)
+    )
     fingerprint: dict[str, object] = {
         "model": shape.model_dump(exclude={"dropout"}),
         "tokenizer": tokenizer.hash,
@@ -57,11 +55,10 @@ def pretrain(
     if isinstance(start, Finished):
         return start
     hardware = choose_hardware(
-        config.hardware,
+        as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
-        long_run=is_long(section, train, shape.flops_per_token(), config.hardware),
+        long_run=effort.is_long,
     )
-    observe(Note(str(hardware)))
     model = Transformer(shape)
     if start is None:
         model.initialize(config.seed)
@@ -89,19 +86,17 @@ def pretrain(
     ).run(start)
 
 
-def _data(
+def _training_batches(
     config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
-) -> tuple[BatchSource, Iterable[Batch]]:
+) -> BatchSource:
     section = config.pretrain
     shards = _shards(paths, "train", tokenizer)
     train = TokenWindows(
         shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
     )
-    held_out = held_out_batches(config, paths, tokenizer, max_tokens=section.eval_tokens)
     if section.objective == "causal":
-        return train, held_out
-    vocab, share = tokenizer.vocab_size, section.mask_probability
-    return MaskedWindows(train, vocab, share, config.seed), held_out
+        return train
+    return MaskedWindows(train, tokenizer.vocab_size, section.mask_probability, config.seed)
 
 
 def _shards(paths: RunPaths, split: Split, tokenizer: Tokenizer) -> TokenShards:
@@ -130,22 +125,3 @@ def held_out_batches(
     if section.objective == "causal":
         return windows
     return MaskedHeldOut(windows, tokenizer.vocab_size, section.mask_probability, config.seed)
-
-
-def is_long(
-    section: TrainingSection, train: BatchSource, flops_per_token: int, hardware: HardwareSection
-) -> bool:
-    """Whether a run's budget takes minutes, so that compiling pays."""
-    amount, unit = section.budget
-    if unit == "minutes":
-        return amount * 60 >= _LONG_RUN_SECONDS
-    per_step = train.batch_size * train.sequence_length
-    tokens = {
-        "steps": amount * per_step,
-        "tokens": amount,
-        "epochs": amount * train.batches_per_epoch * per_step,
-    }[unit]
-    device = hardware.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return tokens * flops_per_token / _ASSUMED_FLOPS[device] >= _LONG_RUN_SECONDS

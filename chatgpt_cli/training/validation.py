@@ -12,6 +12,7 @@ import torch
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.special import BOS
 from chatgpt_cli.training.device import Hardware
 
 
@@ -34,7 +35,6 @@ class ValidationLoss:
         return math.exp(self.nats_per_token) if self.nats_per_token < 700 else math.inf
 
 
-@torch.inference_mode()
 def evaluate_loss(
     model: Transformer, batches: Iterable[Batch], token_bytes: np.ndarray, hardware: Hardware
 ) -> ValidationLoss:
@@ -49,32 +49,16 @@ def evaluate_loss(
     Raises:
         DataError: if there is not a single target.
     """
-    was_training = model.training
-    model.eval()
-    nats = correct = 0.0
-    targets = size = 0
-    lengths = torch.from_numpy(token_bytes)
-    for batch in batches:
-        labels = batch.labels.flatten()
-        positions = (labels >= 0).nonzero()[:, 0]
-        if positions.numel() == 0:
-            continue
-        moved = batch.to(hardware.device)
-        with hardware.autocast():
-            hidden = model(
-                moved.input_ids, position_ids=moved.position_ids, segment_ids=moved.segment_ids
-            )
-        chosen = labels[positions]
-        targets += chosen.numel()
-        size += int(lengths[chosen].sum())
-        hidden = hidden.flatten(0, 1)[positions.to(hardware.device)]
-        for part, label in zip(torch.split(hidden, 2048), torch.split(chosen, 2048), strict=True):
-            with hardware.autocast():
-                logits = model.logits(part).float()  # (positions, vocab)
-            label = label.to(hardware.device)
-            nats += torch.nn.functional.cross_entropy(logits, label, reduction="sum").item()
-            correct += (logits.argmax(-1) == label).sum().item()
-    model.train(was_training)
+    return mean_loss(document_losses(model, batches, token_bytes, hardware))
+
+
+def mean_loss(documents: np.ndarray) -> ValidationLoss:
+    """The loss over all of `document_losses`.
+
+    Raises:
+        DataError: if there is not a single target.
+    """
+    nats, targets, size, correct = documents.sum(0).tolist()
     if targets == 0:
         raise DataError(
             "the validation data has no token to predict",
@@ -85,5 +69,57 @@ def evaluate_loss(
         nats_per_token=nats / targets,
         bits_per_byte=nats / math.log(2) / size if size else None,
         accuracy=correct / targets,
-        tokens=targets,
+        tokens=int(targets),
     )
+
+
+@torch.inference_mode()
+def document_losses(
+    model: Transformer, batches: Iterable[Batch], token_bytes: np.ndarray, hardware: Hardware
+) -> np.ndarray:
+    """Of each held-out document (documents, 4): nats, targets, their UTF-8 bytes, hits.
+
+    A document begins at each [BOS]; the arguments are those of `evaluate_loss`.
+    """
+    was_training = model.training
+    model.eval()
+    lengths = torch.from_numpy(token_bytes)
+    parts: list[tuple[int, np.ndarray]] = []
+    begun = 0
+    for batch in batches:
+        labels = batch.labels.flatten()
+        owners = (batch.input_ids.flatten() == BOS).cumsum(0) + begun
+        begun = int(owners[-1])
+        positions = (labels >= 0).nonzero()[:, 0]
+        if positions.numel() == 0:
+            continue
+        moved = batch.to(hardware.device)
+        with hardware.autocast():
+            hidden = model(
+                moved.input_ids, position_ids=moved.position_ids, segment_ids=moved.segment_ids
+            )
+        chosen = labels[positions]
+        hidden = hidden.flatten(0, 1)[positions.to(hardware.device)]
+        nats, hits = [], []
+        for part, label in zip(torch.split(hidden, 2048), torch.split(chosen, 2048), strict=True):
+            with hardware.autocast():
+                logits = model.logits(part).float()  # (positions, vocab)
+            label = label.to(hardware.device)
+            nats.append(torch.nn.functional.cross_entropy(logits, label, reduction="none"))
+            hits.append(logits.argmax(-1) == label)
+        columns = (
+            torch.cat(nats).cpu(),
+            torch.ones(len(chosen)),
+            lengths[chosen],
+            torch.cat(hits).cpu(),
+        )
+        owners = owners[positions]
+        first = int(owners[0])
+        counted = [np.bincount(owners - first, column.double()) for column in columns]
+        parts.append((first, np.stack(counted, axis=1)))
+    model.train(was_training)
+    documents = np.zeros((begun + 1, 4))
+    for first, sums in parts:
+        documents[first : first + len(sums)] += sums
+    # Text before the first [BOS] and documents without a target are none.
+    return documents[documents[:, 1] > 0]

@@ -11,11 +11,14 @@ import sentencepiece
 import torch
 import yaml
 
+from chatgpt_cli.checkpoints import Progress
 from chatgpt_cli.config.model import ModelConfig
-from chatgpt_cli.interop.huggingface import save_model
+from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.checkpoint import save_checkpoint
+from chatgpt_cli.training.metrics_log import Mark
 
 TEXT = ["the cat sat on the mat", "the dog saw the sun", "a cat and a dog ran", "天空是蓝色的"]
 
@@ -33,8 +36,12 @@ def make_tokenizer() -> Tokenizer:
     return Tokenizer(stream.getvalue())
 
 
-def make_run(root: Path, stage: str = "finetune", says: str = "cat", **choices: Any) -> Path:
-    """Write a run whose model, from whatever token, goes on with `says` and <|end|>.
+def make_run(
+    root: Path, stage: str = "finetune", says: str = "cat", *, ends: bool = True, **choices: Any
+) -> Path:
+    """Write a run whose model, from whatever token, goes on with `says`.
+
+    Then comes <|end|>, or the same again.
 
     With identity blocks a model's next token depends on the last one only, so an
     untied output matrix can hold any such table. Returns the YAML file.
@@ -48,16 +55,18 @@ def make_run(root: Path, stage: str = "finetune", says: str = "cat", **choices: 
     }  # fmt: skip
     model = Transformer(ModelConfig(**{**shape, **choices}))
     model.initialize(0)
-    chain = [*tokenizer.encode(says), 11]
+    spoken = tokenizer.encode(says)
+    chain = [*spoken, 11 if ends else spoken[0]]
     following = dict(pairwise(chain))
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.eye(vocab, model.config.hidden_size))
         output = model.output_weight.zero_()
         for token in range(vocab):
             output[following.get(token, chain[0]), token] = 5.0
-    files = root / stage
-    save_model(model, tokenizer, files / "checkpoints" / "step-1")
-    (files / "latest").write_text("step-1", encoding="utf-8")
+    save_checkpoint(
+        StagePaths(root / stage), model=model, tokenizer=tokenizer, progress=Progress(step=1),
+        fingerprint={}, settings={}, metrics=Mark(), optimizer={},
+    )  # fmt: skip
     config = root / "chatgpt.yaml"
     values = {"run_dir": str(root), "hardware": {"precision": "float32"},
               "generate": {"temperature": 0, "sample_prompts": ["one", "two"]}}  # fmt: skip

@@ -12,7 +12,7 @@ from chatgpt_cli.cli import chat as chat_module
 from chatgpt_cli.cli.chat import chat
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.generation.conversation import Conversation
-from chatgpt_cli.generation.engine import Stream
+from chatgpt_cli.generation.engine import Engine, Stream
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.tokenizer.chat import Message, render
@@ -29,8 +29,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def conversation(tuned: Path) -> Conversation:
-    loaded = load_model(tuned.parent / "finetune" / "checkpoints" / "step-1")
-    return Conversation(loaded.model, loaded.tokenizer, Sampling(temperature=0))
+    loaded = load_model(tuned.parent / "finetune" / "checkpoints" / "step-00000001")
+    return Conversation(Engine.of(loaded.model, loaded.tokenizer), Sampling(temperature=0))
 
 
 def run(config: Path, *lines: str) -> Result:
@@ -84,12 +84,12 @@ def test_the_oldest_turns_go_first_and_the_system_message_stays(
     conversation.messages.append(Message("user", "last"))
     ids = conversation.prompt()
     assert conversation.forgetful
-    room = conversation.model.config.context_length - 12
+    room = conversation.engine.model.config.context_length - 12
     assert len(ids) <= room
     # The system message and whole exchanges from the end, as many as there is room for.
     turns = conversation.messages
     candidates = [
-        render([Message("system", "cat"), *turns[start:]], conversation.tokenizer,
+        render([Message("system", "cat"), *turns[start:]], conversation.engine.tokenizer,
                add_generation_prompt=True).ids
         for start in range(0, len(turns), 2)
     ]  # fmt: skip

@@ -82,7 +82,7 @@ def test_chat_and_raw_differ_in_the_prompt(tuned: Path, base: Path) -> None:
 
 
 def test_a_model_folder(base: Path, tuned: Path) -> None:
-    folder = base.parent / "pretrain" / "checkpoints" / "step-1"
+    folder = base.parent / "pretrain" / "checkpoints" / "step-00000001"
     assert run(tuned, "x", "--model", str(folder)).stdout == " dog ran\n"
     assert "no such folder" in failure(tuned, "x", "--model", "nowhere").fact
     assert "no finetuned model" in failure(base, "x", "--stage", "finetune").fact
@@ -162,3 +162,23 @@ def test_a_masked_model_fills_and_shows_candidates(tmp_path: Path) -> None:
     assert output["text"] == f"the {first[0]['text']} sat {first[1]['text']}"
     error = failure(config, "no mask")
     assert isinstance(error, ModelError) and "no [MASK]" in error.fact
+
+
+def test_beams_choices_and_fewer_bits(tuned: Path, tmp_path: Path) -> None:
+    found = run(tuned, "hello", "--beams", "3", "--n", "2", "--json")
+    texts = [one["text"] for one in json.loads(found.stdout)["completions"]]
+    assert texts[0] == "cat" and len(texts) == 2
+    assert run(tuned, "hello", "--quantize", "int8").stdout == "cat\n"
+    assert run(tuned, "hello", "--set", "generate.quantize=int4").stdout == "cat\n"
+    assert "cannot give 4" in str(run(tuned, "hello", "--beams", "3", "--n", "4").exception)
+
+    pytest.importorskip("llguidance", reason="constraints need llguidance (extra: serve)")
+    assert run(tuned, "hello", "--choice", "dog", "--choice", "sun").stdout in ("dog\n", "sun\n")
+    assert run(tuned, "hello", "--regex", "[a-c]at").stdout == "cat\n"
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"const": [1, "天"]}', encoding="utf-8")
+    assert run(tuned, "hello", "--json-schema", str(schema)).stdout == '[1,"天"]\n'
+    both = run(tuned, "hello", "--regex", "a", "--choice", "b")
+    assert "cannot be used together" in str(both.exception)
+    schema.write_text("{", encoding="utf-8")
+    assert "cannot be read" in str(run(tuned, "a", "--json-schema", str(schema)).exception)

@@ -49,6 +49,17 @@ def test_the_five_commands_and_chat(project: Path) -> None:
 
     done = _chatgpt(project, "evaluate", "--task", "say", "--max-rows", "3")
     assert done.returncode == 0 and "exact_match" in done.stdout, done.stderr
+    assert "95% interval" in done.stdout
+    done = _chatgpt(project, "compare", "run", "run/evaluate", "--json")
+    assert done.returncode == 0, done.stderr
+    gaps = [one["against"][0]["difference"] for one in json.loads(done.stdout)["metrics"]]
+    assert {gap["value"] for gap in gaps} == {0.0} and {gap["p"] for gap in gaps} == {1.0}
+    assert "<svg" in (project / "comparison.html").read_text(encoding="utf-8")
+    done = _chatgpt(project, "report", "--sentence", "Say dog 1")
+    assert done.returncode == 0 and "validation loss" in done.stdout, done.stderr
+    page = (project / "run" / "report.html").read_text(encoding="utf-8")
+    for part in ("What to do next", "下一步", 'class="token', "attention", "held-out"):
+        assert part in page
     done = _chatgpt(project, "generate", "Say the 3", "--max-tokens", "5", "--temperature", "0")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
     done = _chatgpt(project, "chat", "--max-tokens", "5", stdin="Say cat 1\n/exit\n")
@@ -114,6 +125,9 @@ USAGE = [
     (("evaluate",), 1, "chatgpt pretrain"),
     (("evaluate", "--metric", "blue"), 2, "did you mean bleu"),
     (("evaluate", "--task", "sey"), 2, "did you mean say"),
+    (("evaluate", "--metric", "recall"), 2, "suits none of the tasks"),
+    (("compare", "run", "nowhere"), 1, "no such folder"),
+    (("report",), 1, "nothing to report"),
     (("generate", "hello"), 1, "chatgpt pretrain"),
 ]
 
@@ -141,7 +155,8 @@ def test_help_is_light() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["preprocess", "pretrain", "finetune", "evaluate", "generate", "chat", "config"]
+    "command",
+    ["preprocess", "pretrain", "finetune", "evaluate", "report", "generate", "chat", "config"],
 )
 def test_help_of_each_command_does_not_load_torch(command: str) -> None:
     code = (

@@ -37,7 +37,7 @@ _CONTEXT.set_forkserver_preload(
         "chatgpt_cli.cli.evaluate",
         "chatgpt_cli.data.preprocess",
         "chatgpt_cli.evaluation.run",
-        "chatgpt_cli.evaluation.training_report",
+        "chatgpt_cli.evaluation.report.stage_page",
         "chatgpt_cli.generation.engine",
         "chatgpt_cli.training.pretrain",
         "chatgpt_cli.training.finetune",

@@ -13,7 +13,7 @@ import pytest
 
 from chatgpt_cli.config.loader import load_config
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.evaluation.training_report import write_training_report
+from chatgpt_cli.evaluation.report.stage_page import write_stage_page
 from chatgpt_cli.training.events import Event, StepDone
 from chatgpt_cli.training.finetune import finetune
 from chatgpt_cli.training.pretrain import pretrain
@@ -96,7 +96,7 @@ def _unfinished(folder: Path, stage: str) -> None:
         with pytest.raises(_Stop):
             run(config, paths, mode="restart", observe=observe)
         files = paths.pretrain if stage == "pretrain" else paths.finetune
-        write_training_report(files, title="test", facts={})
+        write_stage_page(files, title="test", facts={})
 
 
 SPEAK = ("generate", "Say cat 1", "--temperature", "0", "--max-tokens", "4")

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from chatgpt_cli.generation.engine import complete, stream
+from chatgpt_cli.generation.engine import Engine, Stream, complete
 from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.generation.text import StoppingText
+from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.transformer import Transformer
 from tests.generation.conftest import make_model
 
@@ -25,10 +26,8 @@ def greedy_without_cache(model: Transformer, prompt: list[int], steps: int) -> l
 
 
 @pytest.mark.parametrize("positions", ["rope", "learned", "sinusoidal"])
-@pytest.mark.parametrize("kind", ["sdpa", "matmul"])
-def test_the_same_tokens_as_without_a_cache(positions: Any, kind: Any, tokenizer: Any) -> None:
+def test_the_same_tokens_as_without_a_cache(positions: Any, tokenizer: Any) -> None:
     model = make_model(positions=positions)
-    model.set_attention(kind)
     results = complete(model, tokenizer, PROMPTS, GREEDY, stop_ids=NEVER)
     for prompt, result in zip(PROMPTS, results, strict=True):
         assert result.ids == greedy_without_cache(model, prompt, 12)
@@ -89,6 +88,10 @@ def test_mean_log_probability(model: Transformer, tokenizer: Any) -> None:
     assert result.logprob == pytest.approx(expected, abs=1e-5)
 
 
+def stream(model: Transformer, tokenizer: Any, prompt: list[int], sampling: Sampling) -> Stream:
+    return Engine.of(model, tokenizer).stream(prompt, sampling, stop_ids=NEVER)
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Make every prompt be continued by `text`."""
     from chatgpt_cli.generation import engine
@@ -117,7 +120,7 @@ def test_stop_strings_across_token_borders(
     (result,) = complete(model, tokenizer, [[2]], sampling, stop_ids=NEVER)
     assert (result.text, result.finish_reason) == (expected, reason)
     scripted(monkeypatch, said)
-    pieces = list(stream(model, tokenizer, [2], sampling, stop_ids=NEVER))
+    pieces = list(stream(model, tokenizer, [2], sampling))
     assert "".join(pieces) == expected
 
 
@@ -126,14 +129,14 @@ def test_a_stream_gives_the_same_text_in_whole_characters(
 ) -> None:
     scripted(monkeypatch, "你好, world")
     sampling = Sampling(max_tokens=len("你好, world".encode()))
-    answer = stream(model, tokenizer, [2], sampling, stop_ids=NEVER)
+    answer = stream(model, tokenizer, [2], sampling)
     assert list(answer) == list("你好, world")
     assert answer.completion.text == "你好, world"
 
 
 def test_a_sampled_stream_equals_complete(model: Transformer, tokenizer: Any) -> None:
     sampling = Sampling(max_tokens=25, temperature=1.0, seed=9)
-    answer = stream(model, tokenizer, [2, 30], sampling, stop_ids=NEVER)
+    answer = stream(model, tokenizer, [2, 30], sampling)
     pieces = list(answer)
     (whole,) = complete(model, tokenizer, [[2, 30]], sampling, stop_ids=NEVER)
     assert "".join(pieces) == whole.text
@@ -185,10 +188,83 @@ def test_special_tokens_are_never_penalised(model: Transformer, tokenizer: Any) 
     (result,) = complete(model, tokenizer, [[2, 30]], strong, stop_ids=NEVER)
     ordinary = [id for id in result.ids if id >= 12]
     assert len(set(ordinary)) == len(ordinary)
-    from chatgpt_cli.generation.engine import _Batch, _Row
+    engine = Engine.of(model, tokenizer)
+    seen = engine.submit([2, 11, 30], strong, stop_ids=NEVER).seen
+    assert seen is not None and seen.nonzero().flatten().tolist() == [30]
+    assert engine.submit([2, 11, 30], plain, stop_ids=NEVER).seen is None
 
-    row = _Row.begin(model, tokenizer, [2, 11, 30], strong, NEVER)
-    seen = _Batch(model, [row], strong, [0]).seen
-    assert seen is not None and seen.nonzero()[:, 1].tolist() == [30]
-    row = _Row.begin(model, tokenizer, [2, 11, 30], plain, NEVER)
-    assert _Batch(model, [row], plain, [0]).seen is None
+
+def run(engine: Engine) -> None:
+    while engine.writing or engine.waiting:
+        engine.step()
+
+
+def test_texts_that_come_while_others_are_written(model: Transformer, tokenizer: Any) -> None:
+    """Each with settings of its own, in two rows: as if it were alone."""
+    settings = [
+        GREEDY,
+        Sampling(max_tokens=9, temperature=1.0, top_k=5, seed=3),
+        Sampling(max_tokens=5, temperature=0.8, repetition_penalty=1.2, seed=4),
+        Sampling(max_tokens=7, temperature=1.5, min_p=0.1, seed=5),
+        GREEDY,
+    ]
+    engine = Engine(InferenceModel(model), tokenizer, max_rows=2)
+    generations = []
+    for prompt, sampling in zip(PROMPTS, settings, strict=True):
+        generations.append(engine.submit(prompt, sampling, stop_ids=NEVER))
+        engine.step()
+        assert engine.writing <= 2
+    run(engine)
+    for prompt, sampling, generation in zip(PROMPTS, settings, generations, strict=True):
+        (alone,) = complete(model, tokenizer, [prompt], sampling, stop_ids=NEVER)
+        assert generation.ids == alone.ids
+
+
+def test_a_text_that_is_called_off_leaves_the_others_alone(
+    model: Transformer, tokenizer: Any
+) -> None:
+    engine = Engine(InferenceModel(model), tokenizer, max_rows=2)
+    first, second, third = (engine.submit(p, GREEDY, stop_ids=NEVER) for p in PROMPTS[:3])
+    engine.step()
+    engine.step()
+    engine.cancel(first)
+    engine.cancel(third)
+    assert (engine.writing, engine.waiting) == (1, 0)
+    run(engine)
+    assert (len(first.ids), len(second.ids), len(third.ids)) == (2, 12, 0)
+    assert second.ids == greedy_without_cache(model, PROMPTS[1], 12)
+
+
+def test_what_was_read_is_not_read_again(model: Transformer, tokenizer: Any) -> None:
+    engine = Engine.of(model, tokenizer)
+    prompt = [2, *range(20, 40)]
+    first = engine.submit(prompt, GREEDY, stop_ids=NEVER)
+    run(engine)
+    assert first.cached_tokens == 0
+    longer = [*prompt, *first.ids, 50, 51]
+    for next_, known in ((longer, 32), (prompt, 20), ([2, *range(20, 37), 99], 18), ([2, 99], 0)):
+        again = engine.submit(next_, GREEDY, stop_ids=NEVER)
+        run(engine)
+        assert again.cached_tokens == known
+        assert again.ids == greedy_without_cache(model, next_, 12)
+
+
+def test_the_most_probable_tokens_are_noted(model: Transformer, tokenizer: Any) -> None:
+    engine = Engine.of(model, tokenizer)
+    generation = engine.submit([2, 30], GREEDY, stop_ids=NEVER, top_logprobs=3)
+    run(engine)
+    with torch.no_grad():
+        logits = model.logits(model(torch.tensor([[2, 30]])))[0, -1]
+    best = logits.log_softmax(-1).topk(3)
+    first = generation.drawn[0]
+    assert [id for id, _ in first.top] == best.indices.tolist()
+    assert [p for _, p in first.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+    assert first.top[0] == (first.id, pytest.approx(first.logprob))
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_quantized_models_write(quantization: Any, tokenizer: Any) -> None:
+    model = make_model(hidden_size=64, head_dim=16, intermediate_size=64)
+    engine = Engine.of(model, tokenizer, quantization)
+    (result,) = engine.complete([[2, 30]], GREEDY, stop_ids=NEVER)
+    assert len(result.ids) == 12

@@ -1,18 +1,27 @@
 """Finding the model of a run."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from chatgpt_cli.checkpoints import STATE, TENSORS, Progress, name_of, write_manifest
 from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.interop.locate import locate_model
 
 
-def checkpoint(stage: StagePaths, name: str, pointer: Path) -> Path:
-    folder = stage.checkpoints / name
-    folder.mkdir(parents=True)
-    pointer.write_text(name, encoding="utf-8")
+def checkpoint(stage: StagePaths, step: int, best: int | None = None) -> Path:
+    """A checkpoint as training writes it, but for what its files say."""
+    folder = stage.checkpoints / name_of(step)
+    folder.joinpath("training_state").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.model"):
+        folder.joinpath(name).write_bytes(b"")
+    progress = asdict(Progress(step=step, best_step=best))
+    folder.joinpath(STATE).write_text(json.dumps({"progress": progress}), encoding="utf-8")
+    folder.joinpath(TENSORS).write_bytes(b"")
+    write_manifest(folder)
     return folder
 
 
@@ -21,17 +30,23 @@ def test_finetuned_before_pretrained_and_best_before_latest(tmp_path: Path) -> N
     with pytest.raises(ModelError, match="Run `chatgpt pretrain` first"):
         locate_model(paths, model=None)
 
-    latest = checkpoint(paths.pretrain, "step-2", paths.pretrain.latest)
-    assert locate_model(paths, model=None).folder == latest
-    best = checkpoint(paths.pretrain, "step-1", paths.pretrain.best)
-    assert locate_model(paths, model=None).folder == best
+    first = checkpoint(paths.pretrain, 1)
+    assert locate_model(paths, model=None).folder == first
+    newest = checkpoint(paths.pretrain, 2)
+    assert locate_model(paths, model=None).folder == newest
+    checkpoint(paths.pretrain, 3, best=1)
+    assert locate_model(paths, model=None).folder == first
     with pytest.raises(ModelError, match="Run `chatgpt finetune` first"):
         locate_model(paths, model=None, stage="finetune")
 
-    tuned = checkpoint(paths.finetune, "step-5", paths.finetune.latest)
+    tuned = checkpoint(paths.finetune, 5)
     assert locate_model(paths, model=None).folder == tuned
     assert locate_model(paths, model=None).stage == "finetune"
-    assert locate_model(paths, model=None, stage="pretrain").folder == best
+    assert locate_model(paths, model=None, stage="pretrain").folder == first
+
+    first.joinpath("config.json").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"damaged: config\.json has 1 bytes instead of 0"):
+        locate_model(paths, model=None, stage="pretrain")
 
 
 def test_a_given_folder(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
 from chatgpt_cli.errors import ConfigError, DataError, TrainingError
-from chatgpt_cli.training import loop
+from chatgpt_cli.training import device, loop, memory
 from chatgpt_cli.training.events import Event, Note, StepDone
 from chatgpt_cli.training.finetune import finetune
 from chatgpt_cli.training.loop import Result
@@ -84,6 +84,7 @@ MASKED = (
         ("pretrain", ("pretrain.dropout=0.2", "pretrain.micro_batch_size=3")),
         ("pretrain", ("pretrain.optimizer=adamw", "pretrain.l1=1e-4")),
         ("pretrain", MASKED),
+        ("pretrain", ("hardware.gradient_checkpointing=true", "pretrain.dropout=0.2")),
         ("finetune", ("finetune.dropout=0.1", "finetune.label_smoothing=0.1")),
     ],
 )
@@ -133,6 +134,38 @@ def test_micro_batches_do_not_change_the_losses(project: Path) -> None:
         )
         losses.append([event.loss for event in events if isinstance(event, StepDone)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_gradient_checkpointing_changes_memory_only(project: Path) -> None:
+    paths = _prepare(project)
+    weights = []
+    for on in ("false", "true"):
+        _train(
+            project,
+            "pretrain",
+            f"hardware.gradient_checkpointing={on}",
+            "pretrain.dropout=0.2",
+            mode="restart",
+        )
+        weights.append(_weights(paths.pretrain))
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_what_was_chosen_automatically_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is busier when training goes on: its measured choices would differ."""
+    paths, auto = _prepare(project), "hardware.precision=auto"
+    _train(project, "pretrain", auto)
+    losses = _losses(paths.pretrain)
+    shutil.rmtree(paths.pretrain.root)
+    with pytest.raises(_Stop):
+        _train(project, "pretrain", auto, stop_at=9)
+    monkeypatch.setattr(device, "_bfloat16_is_fast", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr(memory, "free_memory", lambda _: 0)
+    _train(project, "pretrain", auto, mode="resume")
+    assert _losses(paths.pretrain) == losses
 
 
 def test_a_damaged_checkpoint_is_set_aside(project: Path) -> None:

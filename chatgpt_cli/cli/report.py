@@ -1,0 +1,177 @@
+"""`chatgpt report`: all that is known of a run, on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chatgpt_cli.cli import model_options as options
+from chatgpt_cli.cli.output import Output
+from chatgpt_cli.cli.project import (
+    ConfigOption,
+    JsonOption,
+    Project,
+    SetOption,
+    config_option,
+    open_project,
+)
+
+if TYPE_CHECKING:
+    from chatgpt_cli.evaluation.inspection import Inspection
+    from chatgpt_cli.evaluation.report.run_page import RunReport
+
+_TOKENS = 40
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_WIDTH = 40
+
+
+def report(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    sentence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Look inside the model at this sentence: a question for a finetuned model, the "
+            "beginning of a text for a base model. Left out: a test question it got wrong.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Left out: report.html in the run."),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the curves as TensorBoard event files, too."),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Write one page about a run: curves, scores, answers, a look inside, what to do next."""
+    project = open_project(config, list(set_ or []), json_output=json_output)
+    from dataclasses import replace
+
+    from chatgpt_cli.config.loader import dump_config
+    from chatgpt_cli.errors import DataError
+    from chatgpt_cli.evaluation.report.run_page import read_run, write_run_page
+
+    paths = project.paths
+    run = read_run(paths, config=dump_config(project.config))
+    if not any(run.stages.values()) and run.evaluation is None:
+        raise DataError(
+            "there is nothing to report yet",
+            place=str(paths.root),
+            remedy=f"Run chatgpt pretrain{config_option(project)} first.",
+        )
+    run = replace(run, inspection=_look_inside(project, run, sentence))
+    target = output or paths.root / "report.html"
+    write_run_page(target, run)
+    if json_output:
+        project.output.json({"report": str(target)})
+    _show(project.output, run)
+    if tensorboard is not None:
+        _write_events(project, tensorboard)
+    project.output.success(f"Report: {target}")
+
+
+def _write_events(project: Project, folder: Path) -> None:
+    from chatgpt_cli.evaluation.tensorboard import write_events
+    from chatgpt_cli.training.metrics_log import read_metrics
+
+    for stage in (project.paths.pretrain, project.paths.finetune):
+        records = read_metrics(stage.metrics)
+        if records:
+            ended = stage.metrics.stat().st_mtime
+            write_events(folder / stage.root.name, records, ended=ended)
+    project.output.line(f"Event files: tensorboard --logdir {folder}")
+
+
+def _look_inside(project: Project, run: RunReport, sentence: str | None) -> Inspection | None:
+    """The model's view of a sentence and of its own answer; None without a model."""
+    from chatgpt_cli.errors import ModelError
+    from chatgpt_cli.evaluation.inspection import inspect
+    from chatgpt_cli.generation.conversation import STOP_IDS
+    from chatgpt_cli.generation.engine import complete
+    from chatgpt_cli.generation.sampling import Sampling
+    from chatgpt_cli.tokenizer.chat import Message, render
+    from chatgpt_cli.tokenizer.special import BOS
+
+    try:
+        opened = options.open_model(project, model=None, stage="auto")
+    except ModelError:
+        return None
+    model, tokenizer = opened.loaded.model, opened.loaded.tokenizer
+    text = sentence or _chosen(project, run)
+    if not opened.loaded.config.causal:
+        return inspect(model, tokenizer, [BOS, *tokenizer.encode(text)])
+    if opened.stage == "finetune":
+        system = options.system_prompt(project, opened.stage)
+        turns = [Message("system", system)] if system else []
+        asked = [*turns, Message("user", text)]
+        prompt = render(asked, tokenizer, add_generation_prompt=True).ids
+    else:
+        prompt = [BOS, *tokenizer.encode(text)]
+    sampling = Sampling(max_tokens=_TOKENS, temperature=0.0, seed=0)
+    (answer,) = complete(model, tokenizer, [prompt], sampling, stop_ids=STOP_IDS)
+    return inspect(model, tokenizer, [*prompt, *answer.ids])
+
+
+def _chosen(project: Project, run: RunReport) -> str:
+    """A short test question that was answered wrongly, else one of the configuration's."""
+    if run.evaluation is not None:
+        rows = [row for found in run.evaluation.predictions.values() for row in found]
+        wrong = [row["prompt"] for row in rows if row["prediction"] not in row["references"]]
+        if wrong:
+            return str(min(wrong, key=len))
+    prompts = [*project.config.generate.sample_prompts, *project.config.pretrain.sample_prompts]
+    return prompts[0] if prompts else "Hello"
+
+
+def _show(output: Output, run: RunReport) -> None:
+    """The same in short: a line for each curve, and the scores."""
+    from chatgpt_cli.evaluation.verdict import series, smooth
+
+    rows = []
+    for stage, records in run.stages.items():
+        for name, points in (
+            ("training loss", smooth(series(records, "train", "loss"))),
+            ("validation loss", series(records, "validation", "loss")),
+        ):
+            values = [value for _, value in points]
+            if values:
+                ends = f"{values[0]:.3f} → {values[-1]:.3f}"
+                rows.append([stage, name, sparkline(values), ends])
+    if rows:
+        output.table("Curves", ["stage", "", "", "from and to"], rows)
+    if run.evaluation is None:
+        return
+    rows = [
+        [
+            task,
+            name,
+            f"{metric['value']:.{metric['digits']}f}",
+            f"{metric['interval'][0]:.{metric['digits']}f} – "
+            f"{metric['interval'][1]:.{metric['digits']}f}",
+        ]
+        for task, entry in run.evaluation.content["tasks"].items()
+        for name, metric in entry["metrics"].items()
+    ]
+    if rows:
+        output.table("Scores", ["task", "metric", "score", "95% interval"], rows)
+
+
+def sparkline(values: list[float]) -> str:
+    """A curve in one line of text: each character the mean of a stretch of values."""
+    import math
+    from itertools import pairwise
+
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
+    count = min(_WIDTH, len(values))
+    edges = [round(index * len(values) / count) for index in range(count + 1)]
+    means = [sum(values[start:stop]) / (stop - start) for start, stop in pairwise(edges)]
+    low, high = min(means), max(means)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BLOCKS[round((value - low) * scale)] for value in means)

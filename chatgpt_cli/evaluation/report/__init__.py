@@ -1,0 +1,1 @@
+"""Reports: self-contained HTML pages, without scripts, in English and Chinese."""

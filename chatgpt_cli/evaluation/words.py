@@ -1,0 +1,27 @@
+"""A phrase in both languages of the reports."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import NamedTuple
+
+
+class Words(NamedTuple):
+    """The same in English and in Chinese."""
+
+    en: str
+    zh: str
+
+    def html(self) -> str:
+        """Both, of which the page shows the one that is chosen."""
+        if self.en == self.zh:
+            return escape(self.en)
+        return (
+            f'<span class="en" lang="en">{escape(self.en)}</span>'
+            f'<span class="zh" lang="zh">{escape(self.zh)}</span>'
+        )
+
+
+def same(text: str) -> Words:
+    """A name that is the same in both."""
+    return Words(text, text)
