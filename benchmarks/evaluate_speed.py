@@ -24,7 +24,6 @@ from chatgpt_cli.config.schema import EvaluateSection, TaskSection
 from chatgpt_cli.evaluation.likelihood import continuation_likelihoods
 from chatgpt_cli.evaluation.task_rows import TaskRow, read_task
 from chatgpt_cli.evaluation.tasks import run_task
-from chatgpt_cli.generation.conversation import STOP_IDS
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.model.transformer import Transformer
@@ -110,7 +109,7 @@ def _naive(task: TaskSection, row: TaskRow, model: Transformer, tokenizer: Token
     for _ in range(room):
         logits = model.logits(model(torch.tensor([ids]))[:, -1])
         token = int(logits.argmax())
-        if token in STOP_IDS:
+        if token in tokenizer.stop_ids:
             break
         ids.append(token)
     return tokenizer.decode(ids[prompt:]).strip()

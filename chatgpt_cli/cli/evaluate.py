@@ -135,4 +135,4 @@ def _show(output: Output, results: Results, worst: int) -> None:
 def _row(task: str, name: str, score: Score, interval: Interval, size: str) -> list[str]:
     low, high = (f"{end:.{score.digits}f}" for end in (interval.low, interval.high))
     value = f"{score.value:.{score.digits}f}"
-    return [task, name.replace("_", " "), value, f"{low} – {high}", size]
+    return [task, name, value, f"{low} – {high}", size]

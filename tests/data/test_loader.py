@@ -78,6 +78,7 @@ def test_documents_are_segments_and_bos_is_no_target() -> None:
     assert batch.labels[0].tolist() == [EOS, IGNORE, 60, 61, EOS, IGNORE, 70]
     assert batch.segment_ids[0].tolist() == [1, 1, 2, 2, 2, 2, 3]
     assert batch.position_ids[0].tolist() == [0, 1, 0, 1, 2, 3, 0]
+    assert batch.begins[0].tolist() == [False, False, True, False, False, False, True]
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -147,6 +147,7 @@ def test_every_conversation_once_an_epoch_and_isolated(
             part = np.flatnonzero(segments == segment)
             assert (np.diff(part) == 1).all() and positions[part].tolist() == list(range(len(part)))
             assert ids[part[-1]] == END and labels[part[-1]] == IGNORE
+            assert batch.begins[at, part].tolist() == [True] + [False] * (len(part) - 1)
             learnt = part[labels[part] != IGNORE]
             assert (labels[learnt] == ids[learnt + 1]).all() and labels[learnt[-1]] == END
             key = tuple(ids[part].tolist())

@@ -140,7 +140,12 @@ def test_every_damage_is_named_or_harmless(
         chosen = random.Random(stage).sample(chosen, cases)
     faults: list[str] = []
     counts: Counter[str] = Counter()
-    for path, way in chosen:
+    for number, (path, way) in enumerate(chosen, start=1):
+        print(
+            f"\r{stage} {number}/{len(chosen)}, {len(faults)} faults {faults[-1:]}",
+            end="",
+            flush=True,
+        )
         what = f"{path} {way}"
         folder = copy(sound, tmp_path / "damaged")
         WAYS[way](folder / path, folder / "run", random.Random(what))

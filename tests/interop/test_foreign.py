@@ -249,3 +249,18 @@ def test_a_template_cannot_reach_python(tmp_path: Path) -> None:
     save_tokenizer(tmp_path, template=source)
     with pytest.raises(ModelError, match="does not accept"):
         render([Message("user", "x")], Tokenizer.load(tmp_path))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_engine_writes_what_the_model_says(name: str, tmp_path: Path) -> None:
+    make_folder(tmp_path, name)
+    model, tokenizer = (loaded := load_model(tmp_path)).model, loaded.tokenizer
+    prompts = [tokenizer.beginning(text) for text in ("The cat", "小明 saw a", "")]
+    greedy = Sampling(max_tokens=10, temperature=0)
+    found = complete(model, tokenizer, prompts, greedy, stop_ids=frozenset())
+    for prompt, completion in zip(prompts, found, strict=True):
+        ids = list(prompt)
+        with torch.no_grad():
+            for _ in range(10):
+                ids.append(int(model.logits(model(torch.tensor([ids])))[0, -1].argmax()))
+        assert completion.ids == ids[len(prompt) :]

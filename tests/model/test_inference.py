@@ -12,7 +12,18 @@ from chatgpt_cli.model.packed_linear import Int4Linear, Int8Linear, pack_linear
 from chatgpt_cli.model.transformer import Transformer
 from tests.model.test_transformer import CHOICES, build, tokens
 
-CAUSAL = [name for name, choice in CHOICES.items() if choice.get("causal", True)]
+# As other families have them: biases in some matrices only, rotations stretched.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "qwen2": {"qk_norm": False, "bias": "qkv", "num_kv_heads": 2},
+    "qwen3 with biases": {"bias": "attention"},
+    "llama with biases in the MLP": {"qk_norm": False, "bias": "mlp"},
+    "llama with all biases": {"qk_norm": False, "bias": True},
+    "linear": {"rope_scaling": {"kind": "linear", "factor": 4.0}},
+    "llama3": {"rope_scaling": {"kind": "llama3", "factor": 8.0, "original_context": 6}},
+    "yarn": {"rope_scaling": {"kind": "yarn", "factor": 4.0, "original_context": 6,
+                              "attention_factor": 1.2}},
+}  # fmt: skip
+CHOSEN = {name: one for name, one in CHOICES.items() if one.get("causal", True)} | FAMILIES
 
 
 def begin(model: InferenceModel, rows: int, slots: int) -> Any:
@@ -28,10 +39,10 @@ def logits_of(model: Transformer, ids: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("chunk", [512, 3])
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_rows_of_unequal_length(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "_CHUNK", chunk)
-    trained = build(**CHOICES[name])
+    trained = build(**CHOSEN[name])
     model = InferenceModel(trained)
     ids, lengths = tokens(3, 12), [3, 7, 5]
     expected = logits_of(trained, ids)
@@ -53,9 +64,9 @@ def test_rows_of_unequal_length(name: str, chunk: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(again[0], expected[1, 8], atol=2e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", CHOSEN)
 def test_token_by_token(name: str) -> None:
-    trained = build(**CHOICES[name])
+    trained = build(**CHOSEN[name])
     model = InferenceModel(trained)
     ids = tokens(2, 8)
     expected = logits_of(trained, ids)

@@ -10,6 +10,7 @@ import torch
 
 from chatgpt_cli.config.schema import TrainingSection
 from chatgpt_cli.interop.huggingface import load_model, save_model
+from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.lora import Adapter, adapter_weights, add_adapter, merge_adapter
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.loss import linear_cross_entropy
@@ -82,3 +83,16 @@ def test_peft_reads_what_is_saved(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(merged.logits(merged(tokens)), ours, atol=1e-4, rtol=1e-4)
         again = load_model(tmp_path / "adapter", merge=False).model
         assert torch.equal(again.logits(again(tokens)), ours)
+
+
+def test_what_is_written_during_training_is_the_adapted_model() -> None:
+    model = adapted(build(vocab_size=80).eval())
+    spoil(model)
+    writing = InferenceModel(model)
+    cache = writing.new_cache()
+    cache.reserve(2, 12)
+    cache.lengths = [0, 0]
+    expected = model.logits(model(ids()))[:, -1]
+    found = writing.prefill(cache, 0, ids().tolist())
+    torch.testing.assert_close(found, expected.detach(), atol=2e-5, rtol=1e-4)
+    assert model.adapter is not None and adapter_weights(model)

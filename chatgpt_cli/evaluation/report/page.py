@@ -111,7 +111,7 @@ footer { color: var(--soft); font-size: .85rem; margin: 2.5rem 0 1rem; }
 @media (max-width: 600px) { body { padding: .7rem; font-size: 15px; }
   .answer dl { grid-template-columns: 1fr; gap: 0; } .answer dt { margin-top: .3rem; }
   td, th { padding-right: .7rem; } .wide { display: none; }
-  .range, .first { margin: 0; display: block; }
+  .range, .first { margin: 0; display: block; font-size: .82rem; }
   .tile b { font-size: 1.15rem; } }
 @media print { :root, :root:has(:checked) { color-scheme: light; } .switch, .token .more {
   display: none !important; } body { max-width: none; background: #fff; font-size: 11pt; }
