@@ -103,7 +103,7 @@ def save_checkpoint(
 def size_of(model: Transformer, tokenizer: Tokenizer, optimizer: dict[str, Tensor]) -> int:
     """About how many bytes a checkpoint takes on the disk."""
     saved = model.parameters() if model.adapter is None else adapter_weights(model).values()
-    tensors = [*saved, *optimizer.values()]
+    tensors: list[Tensor] = [*saved, *optimizer.values()]
     numbers = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return numbers + tokenizer.size_on_disk + _SMALL_FILES
 

@@ -10,14 +10,14 @@ import torch
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.generation import text
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import BOS, END, EOS, MASK
+from chatgpt_cli.tokenizer.special import BOS, END, EOS, MASK, SPECIAL_TOKENS
 
 
 class ByteTokenizer:
     """One token a byte, after the special ones. The real one has tests of its own."""
 
     vocab_size = 268
-    bos_id, eos_id = BOS, EOS
+    bos_id, eos_id, turn_end_id = BOS, EOS, END
     stop_ids = frozenset({END, EOS})
     special_ids = frozenset(range(12))
 
@@ -27,6 +27,9 @@ class ByteTokenizer:
     def encode_with_special(self, text: str) -> list[int]:
         parts = [self.encode(part) for part in text.split("[MASK]")]
         return [id for part in parts for id in (*part, MASK)][:-1]
+
+    def token(self, id: int) -> str:
+        return SPECIAL_TOKENS[id] if id < 12 else f"<{id}>"
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(id - 12 for id in ids if id >= 12).decode("utf-8", "replace")

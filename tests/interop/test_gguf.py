@@ -63,7 +63,10 @@ def test_foreign_models_come_back(name: str, tmp_path: Path) -> None:
         scaling = loaded.config.rope_scaling
         assert scaling is not None
         shape = loaded.config.model_copy(
-            update={"rope_scaling": scaling.model_copy(update={"original_context": 8192})}
+            update={
+                "rope_theta": 500_000.0,
+                "rope_scaling": scaling.model_copy(update={"original_context": 8192}),
+            }
         )
         loaded = load_model(tmp_path / "folder", config=shape)
     write_gguf(loaded, tmp_path / "a.gguf", quantization="f32", name="a")
