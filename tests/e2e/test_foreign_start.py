@@ -81,7 +81,7 @@ def test_defaults_suit_a_model_that_is_trained_already(project: Path) -> None:
     ("override", "words"),
     [
         ("model.hidden_size=64", "has its own hidden_size"),
-        ("model.form=x", "Did you mean from"),
+        ("model.frm=x", "Did you mean from"),
         ("pretrain.objective=masked", "starts from a causal model"),
         ("finetune={lora: {}, optimizer: muon}", "trains with adamw"),
     ],

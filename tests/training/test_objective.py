@@ -19,7 +19,7 @@ def _conversations() -> Conversations:
     lengths = random.integers(4, 40, size=24)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = random.integers(9, 200, size=starts[-1]).astype(np.int32)
-    return Conversations(ids, random.random(starts[-1]) < 0.4, starts)
+    return Conversations(ids, random.random(starts[-1]) < 0.4, starts, pad_id=0)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "matmul"])
