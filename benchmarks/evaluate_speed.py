@@ -130,7 +130,9 @@ def _chosen(
     prompts = [render(row.messages, tokenizer, add_generation_prompt=True).ids for row in asked]
     choices = [[*tokenizer.encode(name), END] for name in task.labels or []]
     (ours, _), fast = _timed(
-        lambda: continuation_likelihoods(model, prompts, [choices] * len(prompts))
+        lambda: continuation_likelihoods(
+            model, prompts, [choices] * len(prompts), bos_id=tokenizer.bos_id
+        )
     )
     naive, slow = _timed(
         lambda: [[_likelihood(model, prompt, choice) for choice in choices] for prompt in prompts]

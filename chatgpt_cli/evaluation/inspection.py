@@ -12,7 +12,7 @@ import torch
 
 from chatgpt_cli.model.positions import rotate
 from chatgpt_cli.model.transformer import Attention, Transformer
-from chatgpt_cli.tokenizer.special import MASK, SPECIAL_TOKENS
+from chatgpt_cli.tokenizer.special import MASK
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 _ALTERNATIVES = 5
@@ -108,7 +108,7 @@ def _weights(module: Attention, inputs: Sequence[Any]) -> np.ndarray:
 
 
 def _token(tokenizer: Tokenizer, token: int, row: torch.Tensor | None) -> SeenToken:
-    special = token < len(SPECIAL_TOKENS)
+    special = token in tokenizer.special_ids
     if row is None:
         return SeenToken(_text(tokenizer, token), special, None, [])
     best, ids = row.topk(min(_ALTERNATIVES, len(row)))
@@ -119,6 +119,6 @@ def _token(tokenizer: Tokenizer, token: int, row: torch.Tensor | None) -> SeenTo
 
 
 def _text(tokenizer: Tokenizer, token: int) -> str:
-    if token < len(SPECIAL_TOKENS):
-        return SPECIAL_TOKENS[token]
+    if token in tokenizer.special_ids:
+        return tokenizer.token(token)
     return tokenizer.bytes_of(token).decode("utf-8", errors="replace")

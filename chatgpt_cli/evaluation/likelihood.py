@@ -10,7 +10,6 @@ from torch import Tensor
 from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.tokenizer.special import BOS
 
 # Positions whose logits exist at one time: of a large vocabulary they are what takes memory.
 _POSITIONS = 512
@@ -21,6 +20,7 @@ def continuation_likelihoods(
     prompts: Sequence[list[int]],
     continuations: Sequence[Sequence[list[int]]],
     *,
+    bos_id: int,
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[list[list[float]], int]:
@@ -33,6 +33,7 @@ def continuation_likelihoods(
         model: a causal model.
         prompts: token ids, at least one each.
         continuations: of each prompt one or more, of at least one token.
+        bos_id: the token that begins documents.
         batch_size: continuations computed together, about.
         on_progress: called with the number of prompts done.
 
@@ -48,7 +49,7 @@ def continuation_likelihoods(
         if room < 1:
             raise ValueError("a continuation is longer than the context")
         cut += len(prompt) > room
-        rows.append(_cut(prompt, room))
+        rows.append(_cut(prompt, room, bos_id))
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     start = 0
     while start < len(order):
@@ -68,11 +69,11 @@ def continuation_likelihoods(
     return [results[index] for index in range(len(rows))], cut
 
 
-def _cut(prompt: list[int], room: int) -> list[int]:
-    """The last `room` tokens, [BOS] kept in front."""
+def _cut(prompt: list[int], room: int, bos_id: int) -> list[int]:
+    """The last `room` tokens, the one that begins documents kept in front."""
     if len(prompt) <= room:
         return prompt
-    head = prompt[: int(prompt[0] == BOS and room > 1)]
+    head = prompt[: int(prompt[0] == bos_id and room > 1)]
     return head + prompt[len(prompt) - room + len(head) :]
 
 

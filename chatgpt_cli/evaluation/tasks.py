@@ -197,6 +197,7 @@ def _choose(
             model,
             prompts,
             continuations,
+            bos_id=tokenizer.bos_id,
             batch_size=section.batch_size,
             on_progress=on_progress,
         )

@@ -28,7 +28,7 @@ def test_equal_to_one_text_at_a_time(model: Transformer, batch_size: int, kind: 
     model.set_attention("sdpa" if kind == "sdpa" else "matmul")
     done: list[int] = []
     found, cut = continuation_likelihoods(
-        model, PROMPTS, CHOICES, batch_size=batch_size, on_progress=done.append
+        model, PROMPTS, CHOICES, bos_id=BOS, batch_size=batch_size, on_progress=done.append
     )
     assert cut == 0 and done[-1] == len(PROMPTS)
     for prompt, choices, scores in zip(PROMPTS, CHOICES, found, strict=True):
@@ -38,7 +38,7 @@ def test_equal_to_one_text_at_a_time(model: Transformer, batch_size: int, kind: 
 def test_long_prompts_lose_their_beginning(model: Transformer) -> None:
     long = [BOS, *[20 + n % 60 for n in range(80)]]
     choice = [21, 22]
-    ((score,),), cut = continuation_likelihoods(model, [long], [[choice]])
+    ((score,),), cut = continuation_likelihoods(model, [long], [[choice]], bos_id=BOS)
     room = model.config.context_length - len(choice) + 1
     assert cut == 1
     assert score == pytest.approx(_whole(model, [BOS, *long[-room + 1 :]][:room], choice), abs=1e-4)
@@ -46,4 +46,4 @@ def test_long_prompts_lose_their_beginning(model: Transformer) -> None:
 
 def test_a_continuation_must_fit(model: Transformer) -> None:
     with pytest.raises(ValueError, match="longer than the context"):
-        continuation_likelihoods(model, [[BOS]], [[[20] * 60]])
+        continuation_likelihoods(model, [[BOS]], [[[20] * 60]], bos_id=BOS)
