@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from chatgpt_cli.model.positions import rotate
-from chatgpt_cli.model.transformer import Attention, Transformer
+from chatgpt_cli.model.transformer import Attention, Transformer, inference
 from chatgpt_cli.tokenizer.special import MASK
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -53,12 +52,12 @@ def inspect(model: Transformer, tokenizer: Tokenizer, ids: Sequence[int]) -> Ins
         for block in model.model.blocks()
     ]
     try:
-        with _inference(model):
+        with inference(model):
             hidden = model(rows)
     finally:
         for hook in hooks:
             hook.remove()
-    with _inference(model):
+    with inference(model):
         if model.config.causal:
             logits, first = model.logits(hidden[0, :-1]), 1
         else:
@@ -71,18 +70,6 @@ def inspect(model: Transformer, tokenizer: Tokenizer, ids: Sequence[int]) -> Ins
         _token(tokenizer, token, row) for token, row in zip(ids[first:], probabilities, strict=True)
     ]
     return Inspection(tokens, np.stack(maps))
-
-
-@contextmanager
-def _inference(model: Transformer) -> Iterator[None]:
-    """No gradients, no dropout; afterwards the model is as it was."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
 
 
 def _weights(module: Attention, inputs: Sequence[Any]) -> np.ndarray:

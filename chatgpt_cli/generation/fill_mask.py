@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from chatgpt_cli.errors import ModelError
-from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.model.transformer import Transformer, inference
 from chatgpt_cli.tokenizer.special import CLS, MASK, SEP, SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -51,7 +49,7 @@ def fill_masks(
             f"the text has {len(ids)} tokens, the model reads {model.config.context_length}",
             remedy="Shorten it.",
         )
-    with _inference(model):
+    with inference(model):
         hidden = model(torch.tensor([ids], device=model.output_weight.device))
         probabilities = model.logits(hidden[0, masks]).softmax(-1)  # (masks, vocab)
         probabilities[:, : len(SPECIAL_TOKENS)] = 0.0
@@ -63,15 +61,3 @@ def fill_masks(
         ]
         for tokens, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
-
-
-@contextmanager
-def _inference(model: Transformer) -> Iterator[None]:
-    """No gradients, no dropout; afterwards the model is as it was."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)

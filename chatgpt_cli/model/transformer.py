@@ -8,7 +8,8 @@ Parameter names are those of Hugging Face's Qwen3 and Llama.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
@@ -130,6 +131,18 @@ class Transformer(nn.Module):
                 if "embed" in name or "lm_head" in name:
                     std = min(0.02, 5 / width) if self.config.tie_embeddings else 0.02
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+@contextmanager
+def inference(model: Transformer) -> Iterator[None]:
+    """No gradients, no dropout; afterwards the model is as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
 
 
 class Backbone(nn.Module):
