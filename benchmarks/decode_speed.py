@@ -14,20 +14,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.llama_cpp_file import write_gguf
 from benchmarks.report import Report, options
 from chatgpt_cli.config.model import ModelConfig
+from chatgpt_cli.config.schema import TokenizerSection
 from chatgpt_cli.generation.engine import Engine
 from chatgpt_cli.generation.sampling import Sampling
-from chatgpt_cli.interop.huggingface import save_model
+from chatgpt_cli.interop.gguf_writer import Quantization as FileQuantization
+from chatgpt_cli.interop.gguf_writer import write_gguf
+from chatgpt_cli.interop.huggingface import LoadedModel, save_model
 from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.packed_linear import Quantization
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.tokenizer.train import train_tokenizer
 
 SIZES: dict[str, dict[str, int]] = {
     "12M": {
@@ -41,7 +43,11 @@ SIZES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 PROMPT, LONG = 64, 480
 # The format of ours and llama.cpp's nearest, and the share that is wanted of its speed.
-PAIRS = (("bf16", "BF16", 0.9), ("int8", "Q8_0", 1.0), ("int4", "Q4_0", 1.0))
+PAIRS: tuple[tuple[str, FileQuantization, float], ...] = (
+    ("bf16", "bf16", 0.9),
+    ("int8", "q8_0", 1.0),
+    ("int4", "q4_0", 1.0),
+)
 NEVER: frozenset[int] = frozenset()
 
 
@@ -67,9 +73,16 @@ def random_model(config: ModelConfig) -> Transformer:
     return model.eval()
 
 
-def ours(model: Transformer, quantization: Quantization, streams: int = 1) -> Contestant:
+def any_tokenizer() -> Tokenizer:
+    """Some tokenizer; the texts mean nothing, and most of the vocabulary has no token in it."""
+    texts = ["the quick brown fox jumps over the lazy dog"] * 100
+    return train_tokenizer(texts, TokenizerSection(type="bpe", vocab_size=320))
+
+
+def ours(
+    model: Transformer, tokenizer: Tokenizer, quantization: Quantization, streams: int = 1
+) -> Contestant:
     """This project's engine, as the server uses it."""
-    tokenizer: Any = _NoTokenizer()
     engine = Engine(InferenceModel(model, quantization), tokenizer, max_rows=streams)
 
     def decode(tokens: int) -> float:
@@ -91,13 +104,6 @@ def ours(model: Transformer, quantization: Quantization, streams: int = 1) -> Co
         return time.perf_counter() - started
 
     return Contestant(decode, prefill)
-
-
-class _NoTokenizer:
-    """Nothing is decoded."""
-
-    def decode(self, _ids: list[int]) -> str:
-        return ""
 
 
 def hugging_face(folder: Path) -> Contestant:
@@ -163,20 +169,21 @@ def measure(report: Report, size: str, *, seconds: float) -> None:
     """All programs at one size."""
     config = ModelConfig.model_validate(SIZES[size])
     model = random_model(config)
+    tokenizer = any_tokenizer()
+    loaded = LoadedModel(model, tokenizer, config)
     contestants: dict[str, Contestant] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tokenizer: Any = _Files()
         save_model(model, tokenizer, folder)
         contestants["Hugging Face bf16"] = hugging_face(folder)
         for _, kind, _ in PAIRS:
-            write_gguf(model, folder / f"{kind}.gguf", kind)
+            write_gguf(loaded, folder / f"{kind}.gguf", quantization=kind, name=size)
             contestants[f"llama.cpp {kind}"] = llama_cpp(folder / f"{kind}.gguf")
-        contestants["ours fp32"] = ours(model, "none")
+        contestants["ours fp32"] = ours(model, tokenizer, "none")
         model = model.to(torch.bfloat16)
-        contestants["ours bf16"] = ours(model, "none")
-        contestants["ours int8"] = ours(model, "int8")
-        contestants["ours int4"] = ours(model, "int4")
+        contestants["ours bf16"] = ours(model, tokenizer, "none")
+        contestants["ours int8"] = ours(model, tokenizer, "int8")
+        contestants["ours int4"] = ours(model, tokenizer, "int4")
         contest(contestants, tokens=16 if size == "100M" else 48, seconds=seconds)
     for who, one in contestants.items():
         report.figure(f"{size} {who}, tokens/s", 1 / min(one.decoded))
@@ -193,21 +200,12 @@ def measure(report: Report, size: str, *, seconds: float) -> None:
 def measure_streams(report: Report, *, seconds: float) -> None:
     """Sixteen texts at a time against one."""
     model = random_model(ModelConfig.model_validate(SIZES["12M"])).to(torch.bfloat16)
-    one, sixteen = ours(model, "none"), ours(model, "none", streams=16)
+    tokenizer = any_tokenizer()
+    one, sixteen = ours(model, tokenizer, "none"), ours(model, tokenizer, "none", streams=16)
     contest({"one": one, "sixteen": sixteen}, tokens=48, seconds=seconds)
     total = 16 / min(sixteen.decoded)
     report.figure("12M ours bf16, 16 texts, tokens/s", total)
     report.target("12M, 16 texts against one", total * min(one.decoded), least=6.0)
-
-
-class _Files(Tokenizer):
-    """A model folder without its tokenizer."""
-
-    def __init__(self) -> None:
-        pass
-
-    def save(self, folder: Path) -> None:
-        """Write nothing."""
 
 
 def main() -> None:
