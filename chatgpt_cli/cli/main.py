@@ -14,6 +14,7 @@ from typing import Any
 COMMANDS = {
     "init": "Write a commented configuration for a new project.",
     "config": "Show the resolved configuration, or its JSON Schema.",
+    "plan": "Time, memory and cost, estimated before an hour is spent.",
     "preprocess": "Raw text to tokenizer, token shards and a data report.",
     "pretrain": "Token shards to a base model.",
     "finetune": "Base model and supervised rows to an assistant.",

@@ -16,7 +16,7 @@ from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
-from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -27,11 +27,23 @@ def finetune(
     """Train the project's base model on its supervised rows.
 
     Raises:
+        ConfigError, ModelError, DataError: see `prepare`.
+        TrainingError: see `Trainer.run`.
+    """
+    prepared = prepare(config, paths, mode=mode, observe=observe)
+    return prepared if isinstance(prepared, Finished) else prepared.trainer.run(prepared.saved)
+
+
+def prepare(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Prepared | Finished:
+    """Everything for finetuning, loaded and chosen.
+
+    Raises:
         ConfigError: no rows are named, the base is a masked model, or an earlier run is
             in the way.
         ModelError: if there is no base model yet.
         DataError: rows that cannot be used.
-        TrainingError: see `Trainer.run`.
     """
     section = config.finetune
     if not section.data:
@@ -81,7 +93,7 @@ def finetune(
         context_length=length,
         long_run=effort.is_long,
     )
-    return Trainer(
+    trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
         section=section,
@@ -94,7 +106,8 @@ def finetune(
         observe=observe,
         sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
         seed=config.seed,
-    ).run(start)
+    )
+    return Prepared(trainer, start)
 
 
 def _adapter(section: LoraSection, base: Path, config: Config) -> Adapter:

@@ -18,7 +18,7 @@ from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
-from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -29,9 +29,21 @@ def pretrain(
     """Train the base model of a project.
 
     Raises:
+        ConfigError, DataError: see `prepare`.
+        TrainingError: see `Trainer.run`.
+    """
+    prepared = prepare(config, paths, mode=mode, observe=observe)
+    return prepared if isinstance(prepared, Finished) else prepared.trainer.run(prepared.saved)
+
+
+def prepare(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Prepared | Finished:
+    """Everything for pretraining, loaded and chosen.
+
+    Raises:
         ConfigError: settings that do not fit the text, or an earlier run in the way.
         DataError: if the text was not preprocessed or is too short.
-        TrainingError: see `Trainer.run`.
     """
     section = config.pretrain
     tokenizer = Tokenizer.load(paths.tokenizer)
@@ -75,7 +87,7 @@ def pretrain(
             f"({shape.num_parameters(embeddings=False):,} without embeddings)"
         )
     )
-    return Trainer(
+    trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
         section=section,
@@ -88,7 +100,8 @@ def pretrain(
         observe=observe,
         sample=Sampler(model, tokenizer, hardware, "text", config.seed),
         seed=config.seed,
-    ).run(start)
+    )
+    return Prepared(trainer, start)
 
 
 def _training_batches(
