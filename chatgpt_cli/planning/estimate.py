@@ -100,6 +100,7 @@ def optimal_tokens(shape: ModelConfig) -> int:
 
 def inference_bytes(shape: ModelConfig) -> dict[str, int]:
     """Memory for writing one text of full length, by the format of the weights."""
-    cache = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * shape.context_length * 2
+    # Keys and values are float32 on a CPU, and at most that.
+    cache = 4 * 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * shape.context_length
     count = shape.num_parameters()
     return {name: round(count * size) + cache for name, size in _BYTES_PER_WEIGHT.items()}

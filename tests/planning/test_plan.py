@@ -64,7 +64,7 @@ def test_a_budget_of_minutes_holds_all_that_is_done_in_it() -> None:
 
 def test_writing_needs_weights_and_cache() -> None:
     memory = inference_bytes(_SHAPE)
-    cache = 2 * 6 * 4 * 64 * 256 * 2
+    cache = 2 * 6 * 4 * 64 * 256 * 4
     assert memory["bfloat16"] == 2 * _SHAPE.num_parameters() + cache
     assert memory["int4"] < memory["int8"] < memory["bfloat16"]
 
