@@ -11,8 +11,9 @@ import torch
 
 from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.packing import pack
-from chatgpt_cli.data.rows import ChatRow, read_rows
+from chatgpt_cli.data.rows import read_rows
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
