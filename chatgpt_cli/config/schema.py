@@ -250,16 +250,49 @@ class LoraSection(Section):
     targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
 
 
+class ParallelFiles(Section):
+    """Two text files, each line of the one translated by the same line of the other."""
+
+    source: str
+    target: str
+
+
+# Files, folders, globs or URLs of rows, or two files that are read side by side.
+Rows = str | ParallelFiles
+
+# Kinds of rows that finetuning learns from: see docs/finetuning.md.
+FinetuneTask = Literal[
+    "chat",
+    "instruction",
+    "qa",
+    "translation",
+    "classification",
+    "language_modeling",
+    "masked_language_modeling",
+]
+Direction = Literal["forward", "backward", "both"]
+
+
 class FinetuneSection(TrainingSection):
-    """From a base model and supervised rows to an assistant."""
+    """From a base model and rows to an assistant, a translator, a classifier."""
 
     learning_rate: float = Field(1e-3, gt=0)
     muon_learning_rate: float = Field(0.01, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    # Files, folders or globs of rows: chat messages, Alpaca or ShareGPT.
-    data: list[str] = Field(default_factory=list)
-    validation_data: list[str] = Field(default_factory=list)
+    # What is learnt. chat takes rows of every kind that has an answer; instruction, qa and
+    # translation take that kind only; classification trains a head with a score for each
+    # label; the other two go on with plain text.
+    task: FinetuneTask = "chat"
+    # Files, folders or globs of rows, in any format that `chatgpt inspect` knows; or
+    # {source, target}: two files whose lines are each other's translations.
+    data: list[Rows] = Field(default_factory=list)
+    validation_data: list[Rows] = Field(default_factory=list)
     validation_fraction: float = Field(0.02, ge=0, lt=1)
+    # Translations: from the first language into the second, back, or both ways.
+    direction: Direction = "forward"
+    # Classification: the labels in the order of their numbers (0, 1, ...); those of the
+    # training rows, sorted, when left out.
+    labels: list[str] | None = Field(None, min_length=2)
     # Put before every conversation that has no system message of its own.
     system_prompt: str | None = None
     # Several conversations in one sequence, unable to see each other.

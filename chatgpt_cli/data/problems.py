@@ -23,6 +23,11 @@ class Problem:
     field: str | None = None
 
 
+def summary(counts: Counter[str]) -> str:
+    """How often what was wrong: "3 empty message, 1 not JSON"."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+
+
 @dataclass
 class ProblemLog:
     """Collects problems; with `on_error="stop"` ten of them, or the end, stop the work."""

@@ -11,9 +11,11 @@ import torch
 
 from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.batch import IGNORE, Batch
-from chatgpt_cli.data.formats.conversations import ChatRow
+from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
+from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.packing import pack
-from chatgpt_cli.data.rows import read_rows
+from chatgpt_cli.data.problems import Problem, ProblemLog, summary
+from chatgpt_cli.data.rows import RowReport, read_learnt
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -171,7 +173,7 @@ def load_conversations(
     Raises:
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
-    rows, held_out, formats = _split(section)
+    rows, held_out, report = _split(section)
     encoder = _Encoder(section, tokenizer, sequence_length)
     train, validation = encoder.encode(rows), encoder.encode(held_out)
     batches = ConversationBatches(
@@ -184,7 +186,7 @@ def load_conversations(
     return ConversationData(
         batches,
         HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length),
-        _notes(formats, len(train), len(validation), encoder, train, batches),
+        _notes(report, len(train), len(validation), encoder, train, batches),
     )
 
 
@@ -201,17 +203,25 @@ def held_out_conversations(
     return HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length)
 
 
-def _split(section: FinetuneSection) -> tuple[list[ChatRow], list[ChatRow], dict[str, int]]:
-    """Rows to train on, rows to validate with, and how many had which format."""
-    report = read_rows(section.data, on_error=section.on_error)
-    held_out: list[ChatRow] = []
+Learnable = ChatRow | TextRow
+
+
+def _split(
+    section: FinetuneSection,
+) -> tuple[list[Learnable], list[Learnable], RowReport[Learnable]]:
+    """Rows to train on, rows to validate with, and what was read and left out."""
+    task, direction = section.task, section.direction
+    report = read_learnt(section.data, task, direction, on_error=section.on_error)
+    held_out: list[Learnable] = []
     rows = report.rows
     if section.validation_data:
-        held_out = read_rows(section.validation_data, on_error=section.on_error).rows
+        held_out = read_learnt(
+            section.validation_data, task, direction, on_error=section.on_error
+        ).rows
     else:
         held_out = _held_out(rows, section.validation_fraction)
-        chosen = {row.messages for row in held_out}
-        rows = [row for row in rows if row.messages not in chosen]
+        chosen = {_text_of(row) for row in held_out}
+        rows = [row for row in rows if _text_of(row) not in chosen]
     if not rows or not held_out:
         raise DataError(
             f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
@@ -219,18 +229,18 @@ def _split(section: FinetuneSection) -> tuple[list[ChatRow], list[ChatRow], dict
             place="finetune.data",
             remedy="Add rows, raise finetune.validation_fraction, or name validation_data.",
         )
-    return rows, held_out, report.formats
+    return rows, held_out, report
 
 
 def _notes(
-    formats: dict[str, int],
+    report: RowReport[Learnable],
     train: int,
     validation: int,
     encoder: _Encoder,
     data: Conversations,
     batches: ConversationBatches,
 ) -> list[str]:
-    listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in formats.items())
+    listed = ", ".join(f"{count:,} {name}" for name, count in report.formats.items())
     room = batches.batches_per_epoch * batches.batch_size * batches.sequence_length
     notes = [
         f"Rows: {train:,} to train on, {validation:,} to validate with ({listed})",
@@ -242,10 +252,13 @@ def _notes(
             f"{encoder.truncated:,} conversations are longer than {encoder.length} tokens and "
             "were cut at the front"
         )
+    left_out = report.problems.counts + encoder.problems.counts
+    if left_out:
+        notes.append(f"Left out: {left_out.total():,} rows ({summary(left_out)})")
     return notes
 
 
-def _held_out(rows: list[ChatRow], fraction: float) -> list[ChatRow]:
+def _held_out(rows: list[Learnable], fraction: float) -> list[Learnable]:
     """Rows chosen by a hash of their text; at least one where there are two."""
     if not fraction or len(rows) < 2:
         return []
@@ -254,9 +267,16 @@ def _held_out(rows: list[ChatRow], fraction: float) -> list[ChatRow]:
     return chosen or [rows[chances.index(min(chances))]]
 
 
-def _chance(row: ChatRow) -> float:
-    text = "\0".join(f"{message.role}\0{message.content}" for message in row.messages)
-    digest = hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=8).digest()
+def _text_of(row: Learnable) -> str:
+    """What makes a row the same as another."""
+    if isinstance(row, TextRow):
+        return row.text
+    return "\0".join(f"{message.role}\0{message.content}" for message in row.messages)
+
+
+def _chance(row: Learnable) -> float:
+    text = _text_of(row).encode("utf-8", errors="surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=8).digest()
     return int.from_bytes(digest, "little") / 2**64
 
 
@@ -268,10 +288,14 @@ class _Encoder:
         self._tokenizer = tokenizer
         self.length = length
         self.truncated = 0
+        self.problems = ProblemLog(section.on_error, "finetune.on_error")
 
-    def encode(self, rows: list[ChatRow]) -> Conversations:
+    def encode(self, rows: list[Learnable]) -> Conversations:
         """All rows, end to end."""
-        parts = [self._encoded(row) for row in rows]
+        parts = [part for row in rows for part in self._usable(row)]
+        self.problems.check()
+        if not parts:
+            raise DataError("no row is left that can be learnt from", place="finetune.data")
         lengths = [len(part.ids) for part in parts]
         return Conversations(
             ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
@@ -280,26 +304,59 @@ class _Encoder:
             pad_id=self._tokenizer.pad_id,
         )
 
+    def _usable(self, row: Learnable) -> list[Rendered]:
+        """As `rendered`; nothing of a row that cannot be used, which is noted."""
+        try:
+            return self.rendered(row)
+        except RowFault as fault:
+            self.problems.add(Problem(row.place, fault.reason, fault.kind, fault.field))
+            return []
+
+    def rendered(self, row: Learnable) -> list[Rendered]:
+        """A row as tokens; a long plain text as several pieces.
+
+        Raises:
+            RowFault: if nothing of it would be learnt.
+        """
+        return self._pieces(row.text) if isinstance(row, TextRow) else [self._encoded(row)]
+
+    def _pieces(self, text: str) -> list[Rendered]:
+        """[BOS] text [EOS], as pretraining shows it, cut where a sequence is full."""
+        bos, eos = self._tokenizer.bos_id, self._tokenizer.eos_id
+        ids = [bos, *self._tokenizer.encode(text), eos]
+        # A piece's first token is the last of the piece before: it is read, not learnt.
+        starts = range(0, len(ids) - 1, self.length - 1)
+        pieces = [ids[start : start + self.length] for start in starts]
+        return [Rendered(piece, [False, *[True] * (len(piece) - 1)]) for piece in pieces]
+
     def _encoded(self, row: ChatRow) -> Rendered:
         messages = list(row.messages)
         if self._system and messages[0].role != "system":
             messages.insert(0, Message("system", self._system))
         rendered = render(messages, self._tokenizer)
         if not any(rendered.targets):
-            raise DataError(
-                "no message of the assistant is to be learnt (all have weight 0)", place=row.place
+            raise RowFault(
+                "no message of the assistant is to be learnt (all have weight 0)",
+                field="weight",
+                kind="nothing to learn",
             )
         if len(rendered.ids) > self.length:
             self.truncated += 1
-            rendered = self._cut(messages, row)
+            rendered = self._cut(messages)
         return rendered
 
-    def _cut(self, messages: list[Message], row: ChatRow) -> Rendered:
-        """Leave out the oldest turns, then the beginning of the last question.
+    def _cut(self, messages: list[Message]) -> Rendered:
+        """Leave out what follows the last answer to be learnt, then the oldest turns, then
+        the beginning of the last question.
 
         The answer and its end-of-turn token stay whole: a model that learns from
         answers without an end never stops.
         """
+        learnt = [n for n, m in enumerate(messages) if m.role == "assistant" and m.weight > 0]
+        messages = messages[: learnt[-1] + 1]
+        rendered = render(messages, self._tokenizer)
+        if len(rendered.ids) <= self.length:
+            return rendered
         head = [m for m in messages[:1] if m.role == "system"]
         turns = messages[len(head) :]
         while len(turns) > 2:
@@ -309,13 +366,13 @@ class _Encoder:
             rendered = render([*head, *turns], self._tokenizer)
             if len(rendered.ids) <= self.length and any(rendered.targets):
                 return rendered
-        return self._cut_question([*head, *turns[-2:]], row)
+        return self._cut_question([*head, *turns[-2:]])
 
-    def _cut_question(self, messages: list[Message], row: ChatRow) -> Rendered:
+    def _cut_question(self, messages: list[Message]) -> Rendered:
         """As much of the end of the question, the message before the last, as fits.
 
         Raises:
-            DataError: if not even the answer fits.
+            RowFault: if not even the answer fits.
         """
         *before, question, answer = messages
 
@@ -326,12 +383,14 @@ class _Encoder:
 
         shortest = with_last(0)
         if len(shortest.ids) > self.length:
-            raise DataError(
-                f"the answer alone has {sum(shortest.targets):,} tokens, and a sequence only "
-                f"{self.length:,}",
-                place=row.place,
-                remedy="Shorten the answer, raise finetune.sequence_length (and "
-                "model.context_length before pretraining), or leave the row out.",
+            system = len(before) and before[0].role == "system"
+            raise RowFault(
+                f"the answer alone has {sum(shortest.targets):,} tokens"
+                + (", beside a system message" if system else "")
+                + f", and a sequence only {self.length:,}. Shorten it, or raise "
+                "finetune.sequence_length (and model.context_length before pretraining)",
+                field="messages",
+                kind="answer too long",
             )
         fits, too_long = 0, len(question.content) + 1
         while too_long - fits > 1:

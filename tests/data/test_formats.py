@@ -147,7 +147,7 @@ def test_labelled_texts(row: dict[str, Any], texts: tuple[str, ...], label: str)
 def test_plain_text_and_rows_that_serve_two_ends() -> None:
     assert isinstance(recognise({"text": "a", "url": "u"}).example, TextRow)
     both = {"text": "a", "label": "good"}
-    assert isinstance(recognise(both, first=(TextRow,)).example, TextRow)
+    assert isinstance(recognise(both, first=("plain text",)).example, TextRow)
 
 
 def _turns(*roles: str) -> dict[str, Any]:
@@ -234,10 +234,14 @@ def test_preferences_from_files(tmp_path: Path) -> None:
     report = read_preferences([path], on_error="skip")
     assert [row.place for row in report.rows] == [f"{path}:1", f"{path}:2"]
     assert report.problems.counts == {"row of another kind": 1}
-    with pytest.raises(DataError, match=r"pairs.jsonl:3: .*a conversation.*a preference"):
+    with pytest.raises(
+        DataError, match=r"pairs.jsonl:3: .*format messages.*wanted here is preference"
+    ):
         read_preferences([path], on_error="stop")
     judged = read_judged([path], on_error="skip").rows
     assert [row.good for row in judged] == [True, False, True, False]
     assert [row.completion[0].content for row in judged] == ["b", "c", "b", "c"]
-    with pytest.raises(DataError, match="wanted here is a conversation or a translation"):
+    with pytest.raises(
+        DataError, match=r"make this a preference .*wanted here is rows that have an answer"
+    ):
         read_rows([path], on_error="stop")

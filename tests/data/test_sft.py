@@ -10,12 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatgpt_cli.config.schema import FinetuneSection
+from chatgpt_cli.data import sft
 from chatgpt_cli.data.batch import IGNORE
+from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
+from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.packing import pack
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import DataError
+from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.special import END, PAD
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from tests.conftest import ENGLISH
 
 
 @given(lengths=st.lists(st.integers(1, 32), min_size=1, max_size=200), bins=st.integers(1, 20))
@@ -92,3 +97,50 @@ def test_answer_that_is_too_long_is_refused(tmp_path: Path, tokenizer: Tokenizer
     rows = [*ROWS, ("say", "a dog saw the cat " * 20)]
     with pytest.raises(DataError, match="the answer alone has"):
         _data(tmp_path, tokenizer, rows)
+
+
+def _encoder(tokenizer: Tokenizer, length: int, **section: Any) -> Any:
+    return sft._Encoder(FinetuneSection.model_validate(section), tokenizer, length)
+
+
+WORDS = st.lists(st.sampled_from(ENGLISH), min_size=1, max_size=12).map(" ".join)
+TURNS = st.lists(st.tuples(WORDS, WORDS, st.booleans()), min_size=1, max_size=5)
+
+
+@given(system=st.none() | WORDS, turns=TURNS, length=st.integers(8, 60))
+def test_truncation_keeps_an_answer_and_its_end(
+    tokenizer: Tokenizer, system: str | None, turns: list[tuple[str, str, bool]], length: int
+) -> None:
+    messages = [Message("system", system)] if system else []
+    for question, answer, learnt in turns:
+        messages += [Message("user", question), Message("assistant", answer, float(learnt))]
+    whole = render(messages, tokenizer)
+    try:
+        (cut,) = _encoder(tokenizer, length).rendered(ChatRow(tuple(messages), "here"))
+    except RowFault as fault:
+        assert fault.kind in ("nothing to learn", "answer too long")
+        assert not any(whole.targets) or len(whole.ids) > length
+        return
+    assert len(cut.ids) <= length
+    kept = [token for token, target in zip(cut.ids, cut.targets, strict=True) if target]
+    every = [token for token, target in zip(whole.ids, whole.targets, strict=True) if target]
+    # The last answers to be learnt, whole, each with its end.
+    assert kept and kept == every[len(every) - len(kept) :]
+    assert kept[-1] == END and kept.count(END) <= every.count(END)
+    assert len(kept) == len(every) or every[len(every) - len(kept) - 1] == END
+
+
+def test_plain_text_is_learnt_to_its_end(tokenizer: Tokenizer) -> None:
+    text = "the cat and the dog saw a red kite " * 5
+    pieces = _encoder(tokenizer, 16).rendered(TextRow(text, "here"))
+    learnt = [t for p in pieces for t, target in zip(p.ids, p.targets, strict=True) if target]
+    assert learnt == [*tokenizer.encode(text), tokenizer.eos_id]
+    assert all(len(piece.ids) <= 16 for piece in pieces) and pieces[0].ids[0] == tokenizer.bos_id
+
+
+def test_rows_that_do_not_fit_are_counted_when_skipped(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    rows = [*ROWS, ("say", "a dog saw the cat " * 20)]
+    data = _data(tmp_path, tokenizer, rows, on_error="skip")
+    assert "Left out: 1 rows (1 answer too long)" in data.notes

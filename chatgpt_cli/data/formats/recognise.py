@@ -26,14 +26,14 @@ Example = ChatRow | TextRow | TranslationRow | LabelledRow | PreferenceRow | Jud
 
 Format = Callable[[Row, str], Example | None]
 
-# What a row of each kind is called in messages, and what trains on it.
+# What a row of each kind is called in messages, and what learns from it.
 KINDS: dict[type, str] = {
     ChatRow: "a conversation",
-    TextRow: "plain text",
+    TextRow: "plain text (finetune.task: language_modeling)",
     TranslationRow: "a translation",
     LabelledRow: "a labelled text (finetune.task: classification)",
-    PreferenceRow: "a preference (chosen, rejected)",
-    JudgedRow: "an answer labelled good or bad",
+    PreferenceRow: "a preference (`chatgpt prefer`)",
+    JudgedRow: "an answer that is labelled good or bad",
 }
 
 # The first that fits is taken: those with more fields come first.
@@ -61,22 +61,21 @@ class Recognised:
 
 
 def recognise(
-    fields: Mapping[str, Any], place: str = "", *, first: tuple[type, ...] = ()
+    fields: Mapping[str, Any], place: str = "", *, first: tuple[str, ...] = ()
 ) -> Recognised:
     """Read a row in the format that its fields show.
 
     Args:
         fields: by name.
         place: "file:line", for messages.
-        first: kinds of examples whose formats are tried before all others, because
-            a row may serve several ends.
+        first: formats that are tried before all others, because a row may serve
+            several ends.
 
     Raises:
         RowFault: if no format fits, or what it holds cannot be used.
     """
     row = Row(fields)
-    wanted = [name for name, (kind, _) in FORMATS.items() if kind in first]
-    for name in [*wanted, *FORMATS]:
+    for name in [*first, *FORMATS]:
         row.used.clear()
         example = FORMATS[name][1](row, place)
         if example is not None:

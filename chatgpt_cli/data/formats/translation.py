@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from chatgpt_cli.config.schema import Direction
 from chatgpt_cli.data.formats.conversations import ChatRow, is_chinese
 from chatgpt_cli.data.formats.fields import Row, RowFault, as_text, from_json_text, listed
+from chatgpt_cli.data.formats.languages import language
 from chatgpt_cli.tokenizer.chat import Message
 
-Direction = Literal["forward", "backward", "both"]
-
-LANGUAGES = {
-    "ar": "Arabic",
-    "bg": "Bulgarian",
-    "bn": "Bengali",
-    "cs": "Czech",
-    "da": "Danish",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "et": "Estonian",
-    "fa": "Persian",
-    "fi": "Finnish",
-    "fr": "French",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "hu": "Hungarian",
-    "id": "Indonesian",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "lt": "Lithuanian",
-    "lv": "Latvian",
-    "nl": "Dutch",
-    "no": "Norwegian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "sk": "Slovak",
-    "sv": "Swedish",
-    "sw": "Swahili",
-    "ta": "Tamil",
-    "th": "Thai",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "ur": "Urdu",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
 # As columns by themselves these are mostly something else.
 _AMBIGUOUS = ("id", "no")
 
@@ -76,13 +36,6 @@ class TranslationRow:
         name = into or ("Chinese" if is_chinese(answer) else "English")
         asked = Message("user", f"Translate into {name}: {text}")
         return ChatRow((asked, Message("assistant", answer)), self.place, extra=self.extra)
-
-
-def language(name: str) -> str | None:
-    """What a column or file ending such as "en", "zh-CN" or "chinese" stands for."""
-    word = name.strip().lower()
-    by_name = {value.lower(): value for value in LANGUAGES.values()}
-    return by_name.get(word) or LANGUAGES.get(word.replace("_", "-").split("-")[0])
 
 
 def translation(row: Row, place: str) -> TranslationRow | None:
