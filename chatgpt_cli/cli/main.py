@@ -15,6 +15,7 @@ COMMANDS = {
     "init": "Write a commented configuration for a new project.",
     "config": "Show the resolved configuration, or its JSON Schema.",
     "preprocess": "Raw text to tokenizer, token shards and a data report.",
+    "inspect": "What finetuning would make of your rows: formats, faults, lengths.",
     "pretrain": "Token shards to a base model.",
     "finetune": "Base model and supervised rows to an assistant.",
     "evaluate": "Measure a model on held-out data.",

@@ -11,13 +11,12 @@ import torch
 
 from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.batch import IGNORE, Batch
-from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
-from chatgpt_cli.data.formats.fields import RowFault
+from chatgpt_cli.data.formats.conversations import TextRow
 from chatgpt_cli.data.packing import pack
-from chatgpt_cli.data.problems import Problem, ProblemLog, summary
+from chatgpt_cli.data.problems import summary
+from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
 from chatgpt_cli.data.rows import RowReport, read_learnt
 from chatgpt_cli.errors import DataError
-from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 
@@ -174,8 +173,9 @@ def load_conversations(
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
     rows, held_out, report = _split(section)
-    encoder = _Encoder(section, tokenizer, sequence_length)
-    train, validation = encoder.encode(rows), encoder.encode(held_out)
+    encoder = RowEncoder(section, tokenizer, sequence_length)
+    train = _encoded(encoder, rows, tokenizer)
+    validation = _encoded(encoder, held_out, tokenizer)
     batches = ConversationBatches(
         train,
         batch_size=section.batch_size,
@@ -198,12 +198,9 @@ def held_out_conversations(
     Raises:
         DataError: as `load_conversations`.
     """
-    encoder = _Encoder(section, tokenizer, sequence_length)
-    validation = encoder.encode(_split(section)[1])
+    encoder = RowEncoder(section, tokenizer, sequence_length)
+    validation = _encoded(encoder, _split(section)[1], tokenizer)
     return HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length)
-
-
-Learnable = ChatRow | TextRow
 
 
 def _split(
@@ -236,7 +233,7 @@ def _notes(
     report: RowReport[Learnable],
     train: int,
     validation: int,
-    encoder: _Encoder,
+    encoder: RowEncoder,
     data: Conversations,
     batches: ConversationBatches,
 ) -> list[str]:
@@ -280,123 +277,20 @@ def _chance(row: Learnable) -> float:
     return int.from_bytes(digest, "little") / 2**64
 
 
-class _Encoder:
-    """Renders conversations and cuts those that are too long."""
+def _encoded(encoder: RowEncoder, rows: list[Learnable], tokenizer: Tokenizer) -> Conversations:
+    """All rows, end to end.
 
-    def __init__(self, section: FinetuneSection, tokenizer: Tokenizer, length: int) -> None:
-        self._system = section.system_prompt
-        self._tokenizer = tokenizer
-        self.length = length
-        self.truncated = 0
-        self.problems = ProblemLog(section.on_error, "finetune.on_error")
-
-    def encode(self, rows: list[Learnable]) -> Conversations:
-        """All rows, end to end."""
-        parts = [part for row in rows for part in self._usable(row)]
-        self.problems.check()
-        if not parts:
-            raise DataError("no row is left that can be learnt from", place="finetune.data")
-        lengths = [len(part.ids) for part in parts]
-        return Conversations(
-            ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
-            targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            pad_id=self._tokenizer.pad_id,
-        )
-
-    def _usable(self, row: Learnable) -> list[Rendered]:
-        """As `rendered`; nothing of a row that cannot be used, which is noted."""
-        try:
-            return self.rendered(row)
-        except RowFault as fault:
-            self.problems.add(Problem(row.place, fault.reason, fault.kind, fault.field))
-            return []
-
-    def rendered(self, row: Learnable) -> list[Rendered]:
-        """A row as tokens; a long plain text as several pieces.
-
-        Raises:
-            RowFault: if nothing of it would be learnt.
-        """
-        return self._pieces(row.text) if isinstance(row, TextRow) else [self._encoded(row)]
-
-    def _pieces(self, text: str) -> list[Rendered]:
-        """[BOS] text [EOS], as pretraining shows it, cut where a sequence is full."""
-        bos, eos = self._tokenizer.bos_id, self._tokenizer.eos_id
-        ids = [bos, *self._tokenizer.encode(text), eos]
-        # A piece's first token is the last of the piece before: it is read, not learnt.
-        starts = range(0, len(ids) - 1, self.length - 1)
-        pieces = [ids[start : start + self.length] for start in starts]
-        return [Rendered(piece, [False, *[True] * (len(piece) - 1)]) for piece in pieces]
-
-    def _encoded(self, row: ChatRow) -> Rendered:
-        messages = list(row.messages)
-        if self._system and messages[0].role != "system":
-            messages.insert(0, Message("system", self._system))
-        rendered = render(messages, self._tokenizer)
-        if not any(rendered.targets):
-            raise RowFault(
-                "no message of the assistant is to be learnt (all have weight 0)",
-                field="weight",
-                kind="nothing to learn",
-            )
-        if len(rendered.ids) > self.length:
-            self.truncated += 1
-            rendered = self._cut(messages)
-        return rendered
-
-    def _cut(self, messages: list[Message]) -> Rendered:
-        """Leave out what follows the last answer to be learnt, then the oldest turns, then
-        the beginning of the last question.
-
-        The answer and its end-of-turn token stay whole: a model that learns from
-        answers without an end never stops.
-        """
-        learnt = [n for n, m in enumerate(messages) if m.role == "assistant" and m.weight > 0]
-        messages = messages[: learnt[-1] + 1]
-        rendered = render(messages, self._tokenizer)
-        if len(rendered.ids) <= self.length:
-            return rendered
-        head = [m for m in messages[:1] if m.role == "system"]
-        turns = messages[len(head) :]
-        while len(turns) > 2:
-            turns = turns[1:]
-            if turns[0].role != "user":
-                continue
-            rendered = render([*head, *turns], self._tokenizer)
-            if len(rendered.ids) <= self.length and any(rendered.targets):
-                return rendered
-        return self._cut_question([*head, *turns[-2:]])
-
-    def _cut_question(self, messages: list[Message]) -> Rendered:
-        """As much of the end of the question, the message before the last, as fits.
-
-        Raises:
-            RowFault: if not even the answer fits.
-        """
-        *before, question, answer = messages
-
-        def with_last(characters: int) -> Rendered:
-            kept = question.content[len(question.content) - characters :]
-            cut = replace(question, content=kept)
-            return render([*before, cut, answer], self._tokenizer)
-
-        shortest = with_last(0)
-        if len(shortest.ids) > self.length:
-            system = len(before) and before[0].role == "system"
-            raise RowFault(
-                f"the answer alone has {sum(shortest.targets):,} tokens"
-                + (", beside a system message" if system else "")
-                + f", and a sequence only {self.length:,}. Shorten it, or raise "
-                "finetune.sequence_length (and model.context_length before pretraining)",
-                field="messages",
-                kind="answer too long",
-            )
-        fits, too_long = 0, len(question.content) + 1
-        while too_long - fits > 1:
-            middle = (fits + too_long) // 2
-            if len(with_last(middle).ids) <= self.length:
-                fits = middle
-            else:
-                too_long = middle
-        return with_last(fits)
+    Raises:
+        DataError: for rows that cannot be learnt from, or if there is no other.
+    """
+    parts = [part for row in rows for part in encoder.usable(row)]
+    encoder.problems.check()
+    if not parts:
+        raise DataError("no row is left that can be learnt from", place="finetune.data")
+    lengths = [len(part.ids) for part in parts]
+    return Conversations(
+        ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
+        targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        pad_id=tokenizer.pad_id,
+    )

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatgpt_cli.config.schema import FinetuneSection
-from chatgpt_cli.data import sft
 from chatgpt_cli.data.batch import IGNORE
 from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.packing import pack
+from chatgpt_cli.data.row_encoder import RowEncoder
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, render
@@ -100,7 +100,7 @@ def test_answer_that_is_too_long_is_refused(tmp_path: Path, tokenizer: Tokenizer
 
 
 def _encoder(tokenizer: Tokenizer, length: int, **section: Any) -> Any:
-    return sft._Encoder(FinetuneSection.model_validate(section), tokenizer, length)
+    return RowEncoder(FinetuneSection.model_validate(section), tokenizer, length)
 
 
 WORDS = st.lists(st.sampled_from(ENGLISH), min_size=1, max_size=12).map(" ".join)
