@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
 from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.batch import IGNORE, Batch
-from chatgpt_cli.data.packing import pack
+from chatgpt_cli.data.packing import ShuffledBins, pack
 from chatgpt_cli.data.rows import ChatRow, read_rows
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
@@ -34,6 +35,13 @@ class Conversations:
     def lengths(self) -> np.ndarray:
         """(conversations,) tokens of each."""
         return np.diff(self.starts)
+
+    def hash(self) -> str:
+        """SHA-256 of all of it."""
+        digest = hashlib.sha256(self.ids.tobytes())
+        digest.update(self.targets.tobytes())
+        digest.update(self.starts.tobytes())
+        return digest.hexdigest()
 
     def rows(self, bins: list[list[int]], length: int) -> Batch:
         """Conversations put into rows of `length` tokens; padding is segment 0."""
@@ -76,53 +84,26 @@ class ConversationBatches:
         self._data = data
         self._packing = packing
         self._seed = seed
-        self._epochs: dict[int, list[list[int]]] = {}
-        # Rows before each epoch, as far as is known; packing makes their number vary.
-        self._before = [0]
+        self._rows = ShuffledBins(data.lengths, sequence_length, packing=packing, seed=seed)
 
     @property
     def batches_per_epoch(self) -> float:
-        return len(self._epoch(0)) / self.batch_size
+        return len(self._rows.epoch(0)) / self.batch_size
 
     def fingerprint(self) -> dict[str, object]:
-        digest = hashlib.sha256(self._data.ids.tobytes())
-        digest.update(self._data.targets.tobytes())
-        digest.update(self._data.starts.tobytes())
         return {
             "batch_size": self.batch_size,
             "sequence_length": self.sequence_length,
             "packing": self._packing,
             "seed": self._seed,
             "conversations": len(self._data),
-            "data": digest.hexdigest(),
+            "data": self._data.hash(),
         }
 
     def batch(self, index: int) -> Batch:
         first = index * self.batch_size
-        rows = [self._row(first + number) for number in range(self.batch_size)]
+        rows = [self._rows[first + number] for number in range(self.batch_size)]
         return self._data.rows(rows, self.sequence_length)
-
-    def _row(self, number: int) -> list[int]:
-        while number >= self._before[-1]:
-            self._before.append(self._before[-1] + len(self._epoch(len(self._before) - 1)))
-        epoch = int(np.searchsorted(self._before, number, side="right")) - 1
-        return self._epoch(epoch)[number - self._before[epoch]]
-
-    def _epoch(self, epoch: int) -> list[list[int]]:
-        """The rows of an epoch: which conversations lie in each."""
-        if epoch not in self._epochs:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._data))
-            if self._packing:
-                bins = pack(self._data.lengths[order], self.sequence_length)
-                rows = [[int(order[item]) for item in members] for members in bins]
-            else:
-                rows = [[int(item)] for item in order]
-            # The last one stays for a batch that reaches into the next epoch.
-            self._epochs = {
-                known: value for known, value in self._epochs.items() if known >= epoch - 1
-            }
-            self._epochs[epoch] = rows
-        return self._epochs[epoch]
 
 
 @dataclass(frozen=True)
@@ -170,7 +151,7 @@ def load_conversations(
     Raises:
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
-    rows, held_out, formats = _split(section)
+    rows, held_out, formats = split_rows(section, "finetune")
     encoder = _Encoder(section, tokenizer, sequence_length)
     train, validation = encoder.encode(rows), encoder.encode(held_out)
     batches = ConversationBatches(
@@ -196,17 +177,39 @@ def held_out_conversations(
         DataError: as `load_conversations`.
     """
     encoder = _Encoder(section, tokenizer, sequence_length)
-    validation = encoder.encode(_split(section)[1])
+    validation = encoder.encode(split_rows(section, "finetune")[1])
     return HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length)
 
 
-def _split(section: FinetuneSection) -> tuple[list[ChatRow], list[ChatRow], dict[str, int]]:
-    """Rows to train on, rows to validate with, and how many had which format."""
-    report = read_rows(section.data, on_error=section.on_error)
+class RowsSection(Protocol):
+    """The keys that say which rows a stage learns from, and which are kept aside."""
+
+    @property
+    def data(self) -> list[str]: ...
+    @property
+    def validation_data(self) -> list[str]: ...
+    @property
+    def validation_fraction(self) -> float: ...
+    @property
+    def on_error(self) -> Literal["stop", "skip"]: ...
+
+
+def split_rows(
+    section: RowsSection, stage: str
+) -> tuple[list[ChatRow], list[ChatRow], dict[str, int]]:
+    """Rows to train on, rows to validate with, and how many had which format.
+
+    Raises:
+        DataError: rows that cannot be used, none to train on, or none to validate with.
+    """
+    setting = f"{stage}.on_error"
+    report = read_rows(section.data, on_error=section.on_error, setting=setting)
     held_out: list[ChatRow] = []
     rows = report.rows
     if section.validation_data:
-        held_out = read_rows(section.validation_data, on_error=section.on_error).rows
+        held_out = read_rows(
+            section.validation_data, on_error=section.on_error, setting=setting
+        ).rows
     else:
         held_out = _held_out(rows, section.validation_fraction)
         chosen = {row.messages for row in held_out}
@@ -215,8 +218,8 @@ def _split(section: FinetuneSection) -> tuple[list[ChatRow], list[ChatRow], dict
         raise DataError(
             f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
             "validation; both are needed",
-            place="finetune.data",
-            remedy="Add rows, raise finetune.validation_fraction, or name validation_data.",
+            place=f"{stage}.data",
+            remedy=f"Add rows, raise {stage}.validation_fraction, or name validation_data.",
         )
     return rows, held_out, report.formats
 
