@@ -19,6 +19,8 @@ class Problem:
     reason: str
     # A few words that count alike problems together.
     kind: str
+    # Where in the row, if one field is at fault.
+    field: str | None = None
 
 
 @dataclass

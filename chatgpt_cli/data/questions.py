@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.packing import ShuffledBins
-from chatgpt_cli.data.rows import ChatRow
 from chatgpt_cli.data.sft import Conversations
 from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer

@@ -12,8 +12,9 @@ import torch
 
 from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.packing import ShuffledBins, pack
-from chatgpt_cli.data.rows import ChatRow, read_rows
+from chatgpt_cli.data.rows import read_rows
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -211,7 +212,7 @@ def split_rows(
             section.validation_data, on_error=section.on_error, setting=setting
         ).rows
     else:
-        held_out = _held_out(rows, section.validation_fraction)
+        held_out = held_out_rows(rows, section.validation_fraction)
         chosen = {row.messages for row in held_out}
         rows = [row for row in rows if row.messages not in chosen]
     if not rows or not held_out:
@@ -247,7 +248,7 @@ def _notes(
     return notes
 
 
-def _held_out(rows: list[ChatRow], fraction: float) -> list[ChatRow]:
+def held_out_rows(rows: list[ChatRow], fraction: float) -> list[ChatRow]:
     """Rows chosen by a hash of their text; at least one where there are two."""
     if not fraction or len(rows) < 2:
         return []

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatgpt_cli.config.schema import TaskSection
+from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.records import read_rows as read_records
-from chatgpt_cli.data.rows import ChatRow, read_rows
+from chatgpt_cli.data.rows import read_rows
 from chatgpt_cli.data.sources import ROW_SUFFIXES, find_files
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message
