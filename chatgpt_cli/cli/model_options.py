@@ -87,9 +87,7 @@ class OpenModel:
         return self.stage in ("finetune", "prefer", "reinforce")
 
 
-def open_model(
-    project: Project, *, model: Path | None, stage: Stage
-) -> OpenModel:
+def open_model(project: Project, *, model: Path | None, stage: Stage) -> OpenModel:
     """Find and load the model that a command is to use.
 
     Raises:

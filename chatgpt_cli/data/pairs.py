@@ -44,7 +44,8 @@ class Pairs:
     @property
     def lengths(self) -> np.ndarray:
         """(pairs,) tokens of the longer of each."""
-        return self.conversations.lengths.reshape(-1, 2).max(1)
+        longer: np.ndarray = self.conversations.lengths.reshape(-1, 2).max(1)
+        return longer
 
     def rows(self, bins: list[list[int]], length: int) -> PairBatch:
         """Pairs put into two rows of `length` tokens for each bin."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data.batch import BatchSource
+from chatgpt_cli.data.replay import ReplayedBatches
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.base import limited
@@ -17,6 +19,7 @@ from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.loop import Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
+from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -53,12 +56,16 @@ def finetune(
     conversations = load_conversations(section, tokenizer, length, seed=config.seed)
     for text in conversations.notes:
         observe(Note(text))
+    train: BatchSource = conversations.train
+    if section.replay:
+        text_batches = training_batches(config, paths, tokenizer, section.batch_size, length)
+        train = ReplayedBatches(train, text_batches, section.replay)
     fingerprint: dict[str, object] = {
         "model": shape.model_dump(exclude={"dropout"}),
         "tokenizer": tokenizer.hash,
         "base": weights_hash(base),
         "seed": config.seed,
-        "train": conversations.train.fingerprint(),
+        "train": train.fingerprint(),
     }
     teacher = None
     if section.distill is not None:
@@ -77,9 +84,16 @@ def finetune(
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
         add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    if section.freeze_layers > shape.num_layers:
+        raise ConfigError(
+            f"finetune.freeze_layers is {section.freeze_layers}, but the model has "
+            f"{shape.num_layers} layers",
+            remedy="Set fewer.",
+        )
+    model.freeze(section.freeze_layers)
     if model.adapter is not None:
         observe(Note(trained_share(model)))
-    effort = Effort.of(section, conversations.train, shape.flops_per_token(), config.hardware)
+    effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
@@ -94,7 +108,7 @@ def finetune(
         tokenizer=tokenizer,
         objective=objective,
         section=section,
-        train=conversations.train,
+        train=train,
         validation=conversations.validation.some(effort.evaluated_tokens(section)),
         hardware=hardware,
         stage=paths.finetune,

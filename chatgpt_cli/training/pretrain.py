@@ -39,7 +39,7 @@ def pretrain(
     tokenizer = Tokenizer.load(paths.tokenizer)
     shape = project_shape(config.model, vocab_size=tokenizer.vocab_size)
     length = config.sequence_length(section, shape.context_length)
-    train = _training_batches(config, paths, tokenizer, length)
+    train = training_batches(config, paths, tokenizer, section.batch_size, length)
     effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     validation = held_out_batches(
         config, paths, tokenizer, max_tokens=effort.evaluated_tokens(section)
@@ -102,14 +102,17 @@ def pretrain(
     ).run(start)
 
 
-def _training_batches(
-    config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
+def training_batches(
+    config: Config, paths: RunPaths, tokenizer: Tokenizer, batch_size: int, length: int
 ) -> BatchSource:
+    """The training text of a run, for the objective of its pretraining.
+
+    Raises:
+        DataError: if it was not preprocessed with this tokenizer, or is too short.
+    """
     section = config.pretrain
     shards = _shards(paths, "train", tokenizer)
-    train = TokenWindows(
-        shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
-    )
+    train = TokenWindows(shards, batch_size=batch_size, sequence_length=length, seed=config.seed)
     if section.objective == "causal":
         return train
     return MaskedWindows(train, tokenizer.vocab_size, section.mask_probability, config.seed)

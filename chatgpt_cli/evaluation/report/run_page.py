@@ -23,6 +23,7 @@ from chatgpt_cli.evaluation.words import STAGE_NAMES, Words
 from chatgpt_cli.files import write_text
 from chatgpt_cli.training.metrics_log import read_metrics
 
+
 @dataclass(frozen=True)
 class RunReport:
     """What of a run the page shows; what is not there (yet) is left out."""
@@ -42,7 +43,9 @@ def read_run(paths: RunPaths, *, config: str) -> RunReport:
     Raises:
         DataError: if its evaluation is damaged.
     """
-    stages = {name: read_metrics(paths.stage(name).metrics) for name in STAGES}
+    stages: dict[str, list[Record]] = {
+        name: read_metrics(paths.stage(name).metrics) for name in STAGES
+    }
     there = (paths.evaluate / "results.json").is_file()
     try:
         manifest = read_manifest(paths.data)
