@@ -18,6 +18,8 @@ COMMANDS = {
     "inspect": "What finetuning would make of your rows: formats, faults, lengths.",
     "pretrain": "Token shards to a base model.",
     "finetune": "Base model and supervised rows to an assistant.",
+    "prefer": "Assistant and pairs of answers to one that gives the better answer (DPO).",
+    "reinforce": "Assistant and checkable questions to one more often right (GRPO).",
     "evaluate": "Measure a model on held-out data.",
     "compare": "Compare evaluated runs, with significance.",
     "report": "One page with all that is known of a run.",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from chatgpt_cli.config.schema import FinetuneSection
+from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.batch import IGNORE, Batch
-from chatgpt_cli.data.formats.conversations import TextRow
-from chatgpt_cli.data.packing import pack
+from chatgpt_cli.data.packing import ShuffledBins, pack
 from chatgpt_cli.data.problems import summary
 from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
 from chatgpt_cli.data.rows import RowReport, read_learnt
+from chatgpt_cli.data.split import divide_rows, text_of
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -36,6 +36,13 @@ class Conversations:
     def lengths(self) -> np.ndarray:
         """(conversations,) tokens of each."""
         return np.diff(self.starts)
+
+    def hash(self) -> str:
+        """SHA-256 of all of it."""
+        digest = hashlib.sha256(self.ids.tobytes())
+        digest.update(self.targets.tobytes())
+        digest.update(self.starts.tobytes())
+        return digest.hexdigest()
 
     def rows(self, bins: list[list[int]], length: int) -> Batch:
         """Conversations put into rows of `length` tokens; padding is segment 0."""
@@ -78,53 +85,26 @@ class ConversationBatches:
         self._data = data
         self._packing = packing
         self._seed = seed
-        self._epochs: dict[int, list[list[int]]] = {}
-        # Rows before each epoch, as far as is known; packing makes their number vary.
-        self._before = [0]
+        self._rows = ShuffledBins(data.lengths, sequence_length, packing=packing, seed=seed)
 
     @property
     def batches_per_epoch(self) -> float:
-        return len(self._epoch(0)) / self.batch_size
+        return len(self._rows.epoch(0)) / self.batch_size
 
     def fingerprint(self) -> dict[str, object]:
-        digest = hashlib.sha256(self._data.ids.tobytes())
-        digest.update(self._data.targets.tobytes())
-        digest.update(self._data.starts.tobytes())
         return {
             "batch_size": self.batch_size,
             "sequence_length": self.sequence_length,
             "packing": self._packing,
             "seed": self._seed,
             "conversations": len(self._data),
-            "data": digest.hexdigest(),
+            "data": self._data.hash(),
         }
 
     def batch(self, index: int) -> Batch:
         first = index * self.batch_size
-        rows = [self._row(first + number) for number in range(self.batch_size)]
+        rows = [self._rows[first + number] for number in range(self.batch_size)]
         return self._data.rows(rows, self.sequence_length)
-
-    def _row(self, number: int) -> list[int]:
-        while number >= self._before[-1]:
-            self._before.append(self._before[-1] + len(self._epoch(len(self._before) - 1)))
-        epoch = int(np.searchsorted(self._before, number, side="right")) - 1
-        return self._epoch(epoch)[number - self._before[epoch]]
-
-    def _epoch(self, epoch: int) -> list[list[int]]:
-        """The rows of an epoch: which conversations lie in each."""
-        if epoch not in self._epochs:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._data))
-            if self._packing:
-                bins = pack(self._data.lengths[order], self.sequence_length)
-                rows = [[int(order[item]) for item in members] for members in bins]
-            else:
-                rows = [[int(item)] for item in order]
-            # The last one stays for a batch that reaches into the next epoch.
-            self._epochs = {
-                known: value for known, value in self._epochs.items() if known >= epoch - 1
-            }
-            self._epochs[epoch] = rows
-        return self._epochs[epoch]
 
 
 @dataclass(frozen=True)
@@ -206,27 +186,12 @@ def held_out_conversations(
 def _split(
     section: FinetuneSection,
 ) -> tuple[list[Learnable], list[Learnable], RowReport[Learnable]]:
-    """Rows to train on, rows to validate with, and what was read and left out."""
-    task, direction = section.task, section.direction
-    report = read_learnt(section.data, task, direction, on_error=section.on_error)
-    held_out: list[Learnable] = []
-    rows = report.rows
-    if section.validation_data:
-        held_out = read_learnt(
-            section.validation_data, task, direction, on_error=section.on_error
-        ).rows
-    else:
-        held_out = _held_out(rows, section.validation_fraction)
-        chosen = {_text_of(row) for row in held_out}
-        rows = [row for row in rows if _text_of(row) not in chosen]
-    if not rows or not held_out:
-        raise DataError(
-            f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
-            "validation; both are needed",
-            place="finetune.data",
-            remedy="Add rows, raise finetune.validation_fraction, or name validation_data.",
-        )
-    return rows, held_out, report
+    """As `split_rows`, of what the task of finetuning learns."""
+
+    def read(data: Sequence[Rows]) -> RowReport[Learnable]:
+        return read_learnt(data, section.task, section.direction, on_error=section.on_error)
+
+    return divide_rows(section, "finetune", read, text_of)
 
 
 def _notes(
@@ -253,28 +218,6 @@ def _notes(
     if left_out:
         notes.append(f"Left out: {left_out.total():,} rows ({summary(left_out)})")
     return notes
-
-
-def _held_out(rows: list[Learnable], fraction: float) -> list[Learnable]:
-    """Rows chosen by a hash of their text; at least one where there are two."""
-    if not fraction or len(rows) < 2:
-        return []
-    chances = [_chance(row) for row in rows]
-    chosen = [row for row, chance in zip(rows, chances, strict=True) if chance < fraction]
-    return chosen or [rows[chances.index(min(chances))]]
-
-
-def _text_of(row: Learnable) -> str:
-    """What makes a row the same as another."""
-    if isinstance(row, TextRow):
-        return row.text
-    return "\0".join(f"{message.role}\0{message.content}" for message in row.messages)
-
-
-def _chance(row: Learnable) -> float:
-    text = _text_of(row).encode("utf-8", errors="surrogatepass")
-    digest = hashlib.blake2b(text, digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
 
 
 def _encoded(encoder: RowEncoder, rows: list[Learnable], tokenizer: Tokenizer) -> Conversations:

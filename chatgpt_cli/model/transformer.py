@@ -104,6 +104,13 @@ class Transformer(nn.Module):
         for block in self.model.blocks():
             block.dropout = probability
 
+    def freeze(self, layers: int) -> None:
+        """Leave the first blocks as they are, and the embedding if it is not the output too."""
+        for block in self.model.blocks()[:layers]:
+            block.requires_grad_(False)
+        if layers and not self.config.tie_embeddings:
+            self.model.embed_tokens.requires_grad_(False)
+
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
         """Fill all weights; the same on every device and in every precision.

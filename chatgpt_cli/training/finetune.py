@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, LoraSection
+from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data.batch import BatchSource
+from chatgpt_cli.data.replay import ReplayedBatches
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.base import limited
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
-from chatgpt_cli.interop.locate import locate_model, resolve_model
-from chatgpt_cli.model.lora import Adapter, adapter_weights, add_adapter
-from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.model.lora import add_adapter
+from chatgpt_cli.training.adapter import new_adapter, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
+from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.objective import Objective, TokenLoss
+from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -53,13 +56,21 @@ def finetune(
     conversations = load_conversations(section, tokenizer, length, seed=config.seed)
     for text in conversations.notes:
         observe(Note(text))
+    train: BatchSource = conversations.train
+    if section.replay:
+        text_batches = training_batches(config, paths, tokenizer, section.batch_size, length)
+        train = ReplayedBatches(train, text_batches, section.replay)
     fingerprint: dict[str, object] = {
         "model": shape.model_dump(exclude={"dropout"}),
         "tokenizer": tokenizer.hash,
         "base": weights_hash(base),
         "seed": config.seed,
-        "train": conversations.train.fingerprint(),
+        "train": train.fingerprint(),
     }
+    teacher = None
+    if section.distill is not None:
+        teacher = Teacher.load(section.distill, tokenizer, causal=True, stage="auto")
+        fingerprint["teacher"] = teacher.hash
     if section.lora is not None:
         fingerprint["lora"] = section.lora.model_dump(mode="json")
     settings: dict[str, object] = section.model_dump(mode="json")
@@ -72,20 +83,32 @@ def finetune(
         shape = limited(read_config(start.folder), config.model)
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
-        add_adapter(model, _adapter(section.lora, base, config), seed=config.seed)
+        add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    if section.freeze_layers > shape.num_layers:
+        raise ConfigError(
+            f"finetune.freeze_layers is {section.freeze_layers}, but the model has "
+            f"{shape.num_layers} layers",
+            remedy="Set fewer.",
+        )
+    model.freeze(section.freeze_layers)
     if model.adapter is not None:
-        observe(Note(_trained_share(model)))
-    effort = Effort.of(section, conversations.train, shape.flops_per_token(), config.hardware)
+        observe(Note(trained_share(model)))
+    effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
         long_run=effort.is_long,
     )
+    plain = TokenLoss(hardware, tokenizer.token_bytes, section.label_smoothing)
+    objective: Objective = plain
+    if teacher is not None:
+        objective = DistilledLoss(plain, teacher.ready(hardware))
     return Trainer(
         model=model,
         tokenizer=tokenizer,
+        objective=objective,
         section=section,
-        train=conversations.train,
+        train=train,
         validation=conversations.validation.some(effort.evaluated_tokens(section)),
         hardware=hardware,
         stage=paths.finetune,
@@ -95,24 +118,3 @@ def finetune(
         sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
         seed=config.seed,
     ).run(start)
-
-
-def _adapter(section: LoraSection, base: Path, config: Config) -> Adapter:
-    """What is to be trained; a name such as smollm2 stays one, a folder gets its whole path."""
-    named = config.model.from_
-    is_name = named is not None and not Path(named).exists() and resolve_model(named) == base
-    return Adapter(
-        rank=section.rank,
-        alpha=section.alpha,
-        dropout=section.dropout,
-        targets=tuple(section.targets),
-        base=str(named) if is_name else str(base.resolve()),
-    )
-
-
-def _trained_share(model: Transformer) -> str:
-    small = sum(parameter.numel() for parameter in adapter_weights(model).values())
-    return (
-        f"Adapter: {small:,} parameters are trained, {small / model.config.num_parameters():.1%} "
-        "of the model's"
-    )
