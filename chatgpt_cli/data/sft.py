@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -68,12 +69,29 @@ class Conversations:
         return Batch(*(torch.from_numpy(part) for part in (ids, labels, segments, positions)))
 
 
+class Encoded(Protocol):
+    """Rows as tokens, to be packed into sequences."""
+
+    def __len__(self) -> int:
+        """How many rows."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(rows,) tokens of each."""
+
+    def hash(self) -> str:
+        """SHA-256 of all of it."""
+
+    def rows(self, bins: list[list[int]], length: int) -> Batch:
+        """Rows put into sequences of `length` tokens."""
+
+
 class ConversationBatches:
     """Training batches (a `BatchSource`): shuffled and packed anew in each epoch."""
 
     def __init__(
         self,
-        data: Conversations,
+        data: Encoded,
         *,
         batch_size: int,
         sequence_length: int,
@@ -114,7 +132,7 @@ class HeldOutConversations:
     With `max_tokens`, sequences evenly spread over them stand for all.
     """
 
-    data: Conversations
+    data: Encoded
     batch_size: int
     sequence_length: int
     max_tokens: int | None = None

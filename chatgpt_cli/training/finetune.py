@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.data.batch import BatchSource
 from chatgpt_cli.data.replay import ReplayedBatches
-from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.base import limited
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
@@ -17,6 +15,7 @@ from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
+from chatgpt_cli.training.finetune_task import load_task
 from chatgpt_cli.training.loop import Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.pretrain import training_batches
@@ -27,11 +26,11 @@ from chatgpt_cli.training.start import Finished, Mode, open_stage
 def finetune(
     config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
 ) -> Result | Finished:
-    """Train the project's base model on its supervised rows.
+    """Train the project's base model on its rows, for `finetune.task`.
 
     Raises:
-        ConfigError: no rows are named, the base is a masked model, or an earlier run is
-            in the way.
+        ConfigError: no rows are named, the base is of the wrong kind for the task, or an
+            earlier run is in the way.
         ModelError: if there is no base model yet.
         DataError: rows that cannot be used.
         TrainingError: see `Trainer.run`.
@@ -40,23 +39,17 @@ def finetune(
     if not section.data:
         raise ConfigError(
             "finetune.data names no rows to learn from",
-            remedy="Add files of chat messages, Alpaca or ShareGPT rows, such as "
-            "`data: [my-rows.jsonl]` under finetune.",
+            remedy="Add files of rows, such as `data: [my-rows.jsonl]` under finetune; "
+            "`chatgpt inspect FILE` says which it can read.",
         )
     base = locate_model(paths, model=None, stage="pretrain", base=config.model.from_).folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
-    model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
-    if not shape.causal:
-        raise ConfigError(
-            "the base model is bidirectional (masked): it cannot write answers",
-            place=str(base),
-            remedy="Finetune a causal model: model.preset tiny with pretrain.objective causal.",
-        )
-    length = config.sequence_length(section, shape.context_length)
-    conversations = load_conversations(section, tokenizer, length, seed=config.seed)
-    for text in conversations.notes:
+    length = config.sequence_length(section, loaded.config.context_length)
+    data = load_task(config, loaded, length=length, place=str(base))
+    for text in data.notes:
         observe(Note(text))
-    train: BatchSource = conversations.train
+    model, tokenizer, shape = data.model, loaded.tokenizer, data.model.config
+    train = data.train
     if section.replay:
         text_batches = training_batches(config, paths, tokenizer, section.batch_size, length)
         train = ReplayedBatches(train, text_batches, section.replay)
@@ -99,7 +92,7 @@ def finetune(
         context_length=length,
         long_run=effort.is_long,
     )
-    plain = TokenLoss(hardware, tokenizer.token_bytes, section.label_smoothing)
+    plain = TokenLoss(hardware, data.target_bytes, section.label_smoothing)
     objective: Objective = plain
     if teacher is not None:
         objective = DistilledLoss(plain, teacher.ready(hardware))
@@ -109,12 +102,12 @@ def finetune(
         objective=objective,
         section=section,
         train=train,
-        validation=conversations.validation.some(effort.evaluated_tokens(section)),
+        validation=data.validation(effort.evaluated_tokens(section)),
         hardware=hardware,
         stage=paths.finetune,
         fingerprint=fingerprint,
         settings=settings,
         observe=observe,
-        sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
+        sample=Sampler(model, tokenizer, hardware, data.style, config.seed),
         seed=config.seed,
     ).run(start)
