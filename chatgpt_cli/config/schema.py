@@ -453,7 +453,8 @@ class TaskSection(Section):
     # auto decides row by row for F1, and by the majority for BLEU.
     language: Literal["auto", "en", "zh"] = "auto"
     # What of the answer counts: all of it, or the last number in it. With choice the
-    # model does not write: of the choices (or labels), the most likely is its answer.
+    # model does not write: of the choices (or labels), the most likely is its answer. Without
+    # any of these its rows are pairs: the better answer is right, the worse one is not.
     answer: Literal["text", "number", "choice"] = "text"
     # Set for classification: an answer that is none of these counts as wrong.
     labels: list[str] | None = None
@@ -489,7 +490,8 @@ class TaskSection(Section):
             raise ValueError("prompt and reference belong together: set both or neither")
         if self.choices is not None and (self.answer != "choice" or self.prompt is None):
             raise ValueError("choices need answer: choice, and templates for prompt and reference")
-        if self.answer == "choice" and self.choices is None and self.labels is None:
+        offers = self.choices is not None or self.labels is not None
+        if self.answer == "choice" and self.prompt is not None and not offers:
             raise ValueError("answer: choice needs choices, or labels to choose from")
         for name in self.metrics:
             if not self.suits(name):
