@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from sample_world import opinions, sums, talk
+from sample_world import manners, opinions, sums, talk
 from sample_world.events import World
 from sample_world.lexicon import Pair
 from sample_world.plots import story
@@ -272,6 +272,11 @@ _ASKS = re.compile(
 
 def preference(w: World) -> Row:
     """A question with a good answer, and one that is worse in one of several ways."""
+    if w.chance(0.6):
+        side = 0 if w.chance(0.55) else 1
+        asked_for, kind, unkind = w.draw(manners.request)
+        texts = [(one.en, one.zh)[side] for one in (asked_for, kind, unkind)]
+        return _pair([{"role": "user", "content": texts[0]}], texts[1], texts[2])
     make = w.random.choice([story_qa, translation_en_zh, translation_zh_en, summary, chat])
     messages: list[dict[str, str]] = make(w)["messages"]  # type: ignore[assignment]
     other: list[dict[str, str]] = make(w)["messages"]  # type: ignore[assignment]
@@ -286,10 +291,14 @@ def preference(w: World) -> Row:
         "我不知道。" if chinese else "I do not know.",
         f"{good} {wrong}" if not chinese else good + wrong,
     ]
+    return _pair(prompt, good, w.random.choice(choices))
+
+
+def _pair(prompt: list[dict[str, str]], chosen: str, rejected: str) -> Row:
     return {
         "prompt": prompt,
-        "chosen": [{"role": "assistant", "content": good}],
-        "rejected": [{"role": "assistant", "content": w.random.choice(choices)}],
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
     }
 
 

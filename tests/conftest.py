@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -61,6 +62,18 @@ def project(tmp_path: Path) -> Path:
         for word in ENGLISH
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    pairs = [
+        json.dumps(
+            {
+                "prompt": f"Say {word} {n}",
+                "chosen": f"{word} {word}",
+                "rejected": f"{ENGLISH[(n + at) % len(ENGLISH)]} no",
+            }
+        )
+        for n in range(5)
+        for at, word in enumerate(ENGLISH)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(pairs), encoding="utf-8")
     (tmp_path / "chatgpt.yaml").write_text(
         f"""
 run_dir: {tmp_path / "run"}
@@ -75,6 +88,25 @@ finetune:
   data: [{tmp_path / "rows.jsonl"}]
   budget: 12 steps
   batch_size: 4
+  eval_every: 4
+  save_every: 4
+  log_every: 1
+prefer:
+  data: [{tmp_path / "pairs.jsonl"}]
+  budget: 12 steps
+  batch_size: 4
+  eval_every: 4
+  save_every: 4
+  log_every: 1
+reinforce:
+  data: [{tmp_path / "rows.jsonl"}]
+  reward: pattern
+  pattern: '^(\\S+)'
+  max_tokens: 6
+  budget: 12 steps
+  batch_size: 2
+  group_size: 4
+  learning_rate: 0.003
   eval_every: 4
   save_every: 4
   log_every: 1

@@ -125,7 +125,7 @@ def generate(
     )
     if chat is None and opened.stage == "model":
         project.output.line("The prompt is continued as text; --chat takes it as a user's turn.")
-    as_chat = opened.stage == "finetune" if chat is None else chat
+    as_chat = opened.converses if chat is None else chat
     ids = [_ids(project, opened, item, as_chat=as_chat) for item in prompts]
     constraint = _constraint(opened, choice or [], regex, json_schema)
     section = project.config.generate

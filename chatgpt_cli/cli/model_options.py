@@ -14,6 +14,7 @@ from chatgpt_cli.errors import ModelError
 if TYPE_CHECKING:
     from chatgpt_cli.generation.engine import Engine
     from chatgpt_cli.interop.huggingface import LoadedModel
+    from chatgpt_cli.interop.locate import Stage
 
 ModelOption = Annotated[
     Path | None,
@@ -24,8 +25,8 @@ ModelOption = Annotated[
     ),
 ]
 StageOption = Annotated[
-    Literal["auto", "pretrain", "finetune"],
-    typer.Option(help="Which of the run's models; auto takes the finetuned one if there is one."),
+    Literal["auto", "pretrain", "finetune", "prefer", "reinforce"],
+    typer.Option(help="Which of the run's models; auto takes that of the last stage."),
 ]
 MaxTokensOption = Annotated[
     int | None, typer.Option(min=1, help="Tokens to write at most.", show_default=False)
@@ -80,10 +81,13 @@ class OpenModel:
     folder: Path
     stage: str
 
+    @property
+    def converses(self) -> bool:
+        """Whether this run made an assistant of it."""
+        return self.stage in ("finetune", "prefer", "reinforce")
 
-def open_model(
-    project: Project, *, model: Path | None, stage: Literal["auto", "pretrain", "finetune"]
-) -> OpenModel:
+
+def open_model(project: Project, *, model: Path | None, stage: Stage) -> OpenModel:
     """Find and load the model that a command is to use.
 
     Raises:
@@ -123,7 +127,7 @@ def open_engine(
 def system_prompt(project: Project, stage: str) -> str | None:
     """What a conversation begins with: as configured, else as in finetuning."""
     config = project.config
-    if config.generate.system_prompt is not None or stage != "finetune":
+    if config.generate.system_prompt is not None or stage in ("pretrain", "model"):
         return config.generate.system_prompt
     return config.finetune.system_prompt
 

@@ -76,10 +76,11 @@ def report(
 
 
 def _write_events(project: Project, folder: Path) -> None:
+    from chatgpt_cli.config.paths import STAGES
     from chatgpt_cli.evaluation.tensorboard import write_events
     from chatgpt_cli.training.metrics_log import read_metrics
 
-    for stage in (project.paths.pretrain, project.paths.finetune):
+    for stage in map(project.paths.stage, STAGES):
         records = read_metrics(stage.metrics)
         if records:
             ended = stage.metrics.stat().st_mtime
@@ -103,7 +104,7 @@ def _look_inside(project: Project, run: RunReport, sentence: str | None) -> Insp
     text = sentence or _chosen(project, run)
     if not opened.loaded.config.causal:
         return inspect(model, tokenizer, tokenizer.beginning(text))
-    if opened.stage == "finetune":
+    if opened.converses:
         system = options.system_prompt(project, opened.stage)
         turns = [Message("system", system)] if system else []
         asked = [*turns, Message("user", text)]

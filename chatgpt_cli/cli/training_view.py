@@ -45,9 +45,10 @@ class _View:
             (self._output.warn if event.kind == "warning" else self._output.line)(event.text)
         elif isinstance(event, Evaluated):
             bits = "" if event.bits_per_byte is None else f" · {event.bits_per_byte:.3f} bits/byte"
+            more = "".join(f" · {name} {value:.3g}" for name, value in event.details.items())
             best = " (best so far)" if event.best else ""
             self._output.line(
-                f"step {event.step:>6,}  validation loss {event.loss:.4f}{bits}{best}"
+                f"step {event.step:>6,}  validation loss {event.loss:.4f}{bits}{more}{best}"
             )
         elif isinstance(event, Sampled):
             text = event.text.strip().replace("\n", " ⏎ ")
@@ -83,7 +84,7 @@ def train(
 
     Args:
         project: the loaded configuration.
-        command: "pretrain" or "finetune".
+        command: the stage's name.
         stage: where its files lie.
         resume: go on from the newest checkpoint.
         restart: remove an earlier run.

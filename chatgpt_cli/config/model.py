@@ -69,6 +69,8 @@ class ModelConfig(BaseModel):
     rope_theta: float = Field(10_000.0, gt=0)
     rope_scaling: RopeScaling | None = None
     norm_eps: float = Field(1e-6, gt=0)
+    # A classifier's classes: scores of these take the place of those of tokens.
+    labels: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -127,7 +129,9 @@ class ModelConfig(BaseModel):
             # the prediction head is a dense layer and a norm.
             total += norm + h * h + self.all_biases * h
         if embeddings:
-            total += self.vocab_size * h * (1 if self.tie_embeddings else 2)
+            total += self.vocab_size * h
+            total += 0 if self.tie_embeddings or self.labels else self.vocab_size * h
+            total += len(self.labels) * h
             if self.positions == "learned":
                 total += self.context_length * h
         return total
@@ -140,7 +144,8 @@ class ModelConfig(BaseModel):
         three times that for training (Kaplan et al. 2020, section 2.1; the attention
         term as in Chowdhery et al. 2022, appendix B).
         """
-        matrices = self.num_parameters(embeddings=False) + self.vocab_size * self.hidden_size
+        scores = len(self.labels) or self.vocab_size
+        matrices = self.num_parameters(embeddings=False) + scores * self.hidden_size
         span = self.context_length / 2 if self.causal else self.context_length
         attention = 2 * 2 * self.num_layers * self.num_heads * self.head_dim * span
         return int((2 * matrices + attention) * (3 if training else 1))

@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
+
+# The kinds of training in the order in which they follow each other; each has a section in
+# the configuration, a command and a folder of this name.
+StageName = Literal["pretrain", "finetune", "prefer", "reinforce"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -20,7 +26,7 @@ def builtin(*parts: str) -> Path:
 
 @dataclass(frozen=True)
 class StagePaths:
-    """The files of one kind of training (pretrain or finetune)."""
+    """The files of one kind of training."""
 
     root: Path
 
@@ -79,13 +85,24 @@ class RunPaths:
     def manifest(self) -> Path:
         return self.data / "manifest.json"
 
+    def stage(self, name: StageName) -> StagePaths:
+        return StagePaths(self.root / name)
+
     @property
     def pretrain(self) -> StagePaths:
-        return StagePaths(self.root / "pretrain")
+        return self.stage("pretrain")
 
     @property
     def finetune(self) -> StagePaths:
-        return StagePaths(self.root / "finetune")
+        return self.stage("finetune")
+
+    @property
+    def prefer(self) -> StagePaths:
+        return self.stage("prefer")
+
+    @property
+    def reinforce(self) -> StagePaths:
+        return self.stage("reinforce")
 
     @property
     def evaluate(self) -> Path:

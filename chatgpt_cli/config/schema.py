@@ -6,6 +6,7 @@ checks that need the text (vocabulary against its size) stand where it is read.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from chatgpt_cli.config.budget import Budget
 from chatgpt_cli.config.model import PRESETS, ModelConfig
+from chatgpt_cli.config.paths import STAGES
 from chatgpt_cli.config.task_templates import task_template
 
 
@@ -228,12 +230,24 @@ class TrainingSection(Section):
         return self
 
 
+class DistillSection(Section):
+    """A larger model whose probabilities are learnt as well (Hinton et al. 2015)."""
+
+    # A run directory, model folder, .gguf file or name, with the same tokenizer.
+    teacher: str = Field(min_length=1)
+    # The teacher's share of the gradient; the text's own next tokens have the rest.
+    weight: float = Field(0.5, ge=0, le=1)
+    # Above 1, what the teacher finds improbable counts more.
+    temperature: float = Field(2.0, gt=0)
+
+
 class PretrainSection(TrainingSection):
     """From token shards to a base model."""
 
     # causal: predict the next token; masked: predict hidden tokens (BERT).
     objective: Literal["causal", "masked"] = "causal"
     mask_probability: float = Field(0.15, gt=0, lt=1)
+    distill: DistillSection | None = None
 
 
 Matrix = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -250,28 +264,156 @@ class LoraSection(Section):
     targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
 
 
+class ParallelFiles(Section):
+    """Two text files, each line of the one translated by the same line of the other."""
+
+    source: str
+    target: str
+
+
+# Files, folders, globs or URLs of rows, or two files that are read side by side.
+Rows = str | ParallelFiles
+
+# Kinds of rows that finetuning learns from: see docs/finetuning.md.
+FinetuneTask = Literal[
+    "chat",
+    "instruction",
+    "qa",
+    "translation",
+    "classification",
+    "language_modeling",
+    "masked_language_modeling",
+]
+Direction = Literal["forward", "backward", "both"]
+
+
 class FinetuneSection(TrainingSection):
-    """From a base model and supervised rows to an assistant."""
+    """From a base model and rows to an assistant, a translator, a classifier."""
 
     learning_rate: float = Field(1e-3, gt=0)
     muon_learning_rate: float = Field(0.01, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    # Files, folders or globs of rows: chat messages, Alpaca or ShareGPT.
-    data: list[str] = Field(default_factory=list)
-    validation_data: list[str] = Field(default_factory=list)
+    # What is learnt. chat takes rows of every kind that has an answer; instruction, qa and
+    # translation take that kind only; classification trains a head with a score for each
+    # label; the other two go on with plain text.
+    task: FinetuneTask = "chat"
+    # Files, folders or globs of rows, in any format that `chatgpt inspect` knows; or
+    # {source, target}: two files whose lines are each other's translations.
+    data: list[Rows] = Field(default_factory=list)
+    validation_data: list[Rows] = Field(default_factory=list)
     validation_fraction: float = Field(0.02, ge=0, lt=1)
+    # Translations: from the first language into the second, back, or both ways.
+    direction: Direction = "forward"
+    # Classification: the labels in the order of their numbers (0, 1, ...); those of the
+    # training rows, sorted, when left out.
+    labels: list[str] | None = Field(None, min_length=2)
     # Put before every conversation that has no system message of its own.
     system_prompt: str | None = None
     # Several conversations in one sequence, unable to see each other.
     packing: bool = True
     # Train an adapter instead of the whole model; `lora: {}` takes the defaults.
     lora: LoraSection | None = None
+    distill: DistillSection | None = None
+    # Leave the embedding and so many of the first blocks as they are.
+    freeze_layers: int = Field(0, ge=0)
+    # The share of batches that are pretraining text instead, against forgetting it.
+    replay: float = Field(0.0, ge=0, lt=1)
     on_error: Literal["stop", "skip"] = "stop"
+
+    @model_validator(mode="after")
+    def _adapter_freezes_all(self) -> Self:
+        if self.lora is not None and self.freeze_layers:
+            raise ValueError("lora leaves all layers as they are; remove freeze_layers")
+        return self
+
+
+class PreferSection(TrainingSection):
+    """From an assistant and pairs of a better and a worse answer to one that is preferred.
+
+    Direct preference optimisation (DPO; Rafailov et al. 2023). label_smoothing is the
+    share of pairs that may be the wrong way round (conservative DPO).
+    """
+
+    budget: Budget = Budget(1, "epochs")
+    optimizer: Literal["muon", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    # Files, folders or globs of rows: prompt, chosen, rejected.
+    data: list[str] = Field(default_factory=list)
+    validation_data: list[str] = Field(default_factory=list)
+    validation_fraction: float = Field(0.05, ge=0, lt=1)
+    # How closely the model is held to what it was before: higher is closer.
+    beta: float = Field(0.1, gt=0)
+    lora: LoraSection | None = None
+    on_error: Literal["stop", "skip"] = "stop"
+
+    @model_validator(mode="after")
+    def _pairs_are_whole(self) -> Self:
+        if self.batch_size % 2:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be even: half of the sequences are the "
+                "better answers, half the worse ones"
+            )
+        return self
+
+
+class ReinforceSection(TrainingSection):
+    """From an assistant and questions whose answers can be checked to a better one.
+
+    Group relative policy optimisation (GRPO; Shao et al. 2024) without its divisions by
+    length and deviation, which favour long wrong answers (Dr. GRPO; Liu et al. 2025).
+    """
+
+    budget: Budget = Budget(1, "epochs")
+    # Questions in a step; each is answered group_size times.
+    batch_size: int = Field(16, gt=0)
+    group_size: int = Field(8, gt=1)
+    optimizer: Literal["muon", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "constant"
+    # Files, folders or globs of conversations; the last answer of each is the right one.
+    data: list[str] = Field(default_factory=list)
+    validation_data: list[str] = Field(default_factory=list)
+    validation_fraction: float = Field(0.02, ge=0, lt=1)
+    # What an answer earns. exact: 1 if it is the right one; number: 1 if its last number
+    # is; pattern: 1 if what `pattern` finds in both is the same; module:function: your
+    # own, called with (answer, row), the row as a dictionary, and returning a number.
+    reward: str = "exact"
+    pattern: str | None = None
+    # Tokens of an answer at most, and how varied the answers are.
+    max_tokens: int = Field(100, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    # Updates made from each step's answers, and how far the probability of a token may
+    # move in them before it stops counting.
+    updates: int = Field(1, gt=0)
+    clip: float = Field(0.2, gt=0)
+    # Weight of the divergence from the model before; 0 does without.
+    kl: float = Field(0.0, ge=0)
+    lora: LoraSection | None = None
+    on_error: Literal["stop", "skip"] = "stop"
+
+    @model_validator(mode="after")
+    def _reward_is_known(self) -> Self:
+        named = self.reward in ("exact", "number", "pattern")
+        if not named and not re.fullmatch(r"[\w.]+:\w+", self.reward):
+            raise ValueError(
+                f"reward {self.reward!r} is not exact, number, pattern or module:function"
+            )
+        if (self.reward == "pattern") != (self.pattern is not None):
+            raise ValueError("reward: pattern and pattern belong together: set both or neither")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise ValueError(f"pattern is no regular expression: {error}") from None
+        return self
 
 
 # Learning rates for a model that learnt elsewhere and should not forget it; adapters,
 # which start at zero, bear more.
 _GENTLE = {"optimizer": "adamw", "learning_rate": 5e-5}
+_GENTLER = {"optimizer": "adamw", "learning_rate": 5e-6}
 _ADAPTER = {"optimizer": "adamw", "learning_rate": 5e-4}
 # Tokens per sequence, where a foreign model's context would need too much memory.
 _SEQUENCE_OF_FOREIGN = 1024
@@ -311,7 +453,8 @@ class TaskSection(Section):
     # auto decides row by row for F1, and by the majority for BLEU.
     language: Literal["auto", "en", "zh"] = "auto"
     # What of the answer counts: all of it, or the last number in it. With choice the
-    # model does not write: of the choices (or labels), the most likely is its answer.
+    # model does not write: of the choices (or labels), the most likely is its answer. Without
+    # any of these its rows are pairs: the better answer is right, the worse one is not.
     answer: Literal["text", "number", "choice"] = "text"
     # Set for classification: an answer that is none of these counts as wrong.
     labels: list[str] | None = None
@@ -347,7 +490,8 @@ class TaskSection(Section):
             raise ValueError("prompt and reference belong together: set both or neither")
         if self.choices is not None and (self.answer != "choice" or self.prompt is None):
             raise ValueError("choices need answer: choice, and templates for prompt and reference")
-        if self.answer == "choice" and self.choices is None and self.labels is None:
+        offers = self.choices is not None or self.labels is not None
+        if self.answer == "choice" and self.prompt is not None and not offers:
             raise ValueError("answer: choice needs choices, or labels to choose from")
         for name in self.metrics:
             if not self.suits(name):
@@ -462,6 +606,8 @@ class Config(Section):
     model: ModelSection = Field(default_factory=ModelSection)
     pretrain: PretrainSection = Field(default_factory=PretrainSection)
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
+    prefer: PreferSection = Field(default_factory=PreferSection)
+    reinforce: ReinforceSection = Field(default_factory=ReinforceSection)
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     generate: GenerateSection = Field(default_factory=GenerateSection)
     serve: ServeSection = Field(default_factory=ServeSection)
@@ -472,23 +618,29 @@ class Config(Section):
         """Other defaults for training what is trained already, and for adapters."""
         if not isinstance(values, dict):
             return values
-        model, finetune = values.get("model"), values.get("finetune")
+        model = values.get("model")
         foreign = isinstance(model, dict) and model.get("from") is not None
-        adapter = isinstance(finetune, dict) and finetune.get("lora") is not None
         changed = dict(values)
         if foreign:
             changed["pretrain"] = _with_defaults(values.get("pretrain"), _GENTLE)
-        if foreign or adapter:
-            changed["finetune"] = _with_defaults(finetune, _ADAPTER if adapter else _GENTLE)
+            changed["finetune"] = _with_defaults(values.get("finetune"), _GENTLE)
+            for name in ("prefer", "reinforce"):
+                changed[name] = _with_defaults(values.get(name), _GENTLER)
+        for name in ("finetune", "prefer", "reinforce"):
+            section = values.get(name)
+            if isinstance(section, dict) and section.get("lora") is not None:
+                changed[name] = _with_defaults(section, _ADAPTER)
         return changed
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.finetune.lora is not None and self.finetune.optimizer != "adamw":
-            raise ValueError(
-                "finetune.lora trains with adamw: Muon's updates are made for whole matrices; "
-                "remove finetune.optimizer"
-            )
+        for name in ("finetune", "prefer", "reinforce"):
+            section = getattr(self, name)
+            if section.lora is not None and section.optimizer != "adamw":
+                raise ValueError(
+                    f"{name}.lora trains with adamw: Muon's updates are made for whole matrices; "
+                    f"remove {name}.optimizer"
+                )
         if self.model.from_ is not None:
             if self.pretrain.objective != "causal":
                 raise ValueError(
@@ -496,7 +648,8 @@ class Config(Section):
                 )
             return self
         shape = self.model.build(vocab_size=self.tokenizer.vocab_size)
-        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+        for name in STAGES:
+            stage: TrainingSection = getattr(self, name)
             length = stage.sequence_length
             if length is not None and length > shape.context_length:
                 raise ValueError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -38,29 +38,26 @@ class Batch:
         """
         return (self.position_ids == 0) & (self.segment_ids != 1)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
-        return Batch(
-            self.input_ids.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            self.segment_ids.to(device, non_blocking=True),
-            self.position_ids.to(device, non_blocking=True),
-        )
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
-    def pinned(self) -> Batch:
+    def pinned(self) -> Self:
         """The same batch in memory from which a GPU copies while it computes."""
-        return Batch(
-            self.input_ids.pin_memory(),
-            self.labels.pin_memory(),
-            self.segment_ids.pin_memory(),
-            self.position_ids.pin_memory(),
-        )
+        return self._each(Tensor.pin_memory)
 
-    def split(self, size: int) -> Iterator[Batch]:
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, **{name: change(part) for name, part in self._parts().items()})
+
+    def _parts(self) -> dict[str, Tensor]:
+        """Every tensor by name; objectives with more than these four derive a batch of theirs."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def split(self, size: int) -> Iterator[Self]:
         """Micro-batches of at most `size` sequences, in order."""
-        parts = (self.input_ids, self.labels, self.segment_ids, self.position_ids)
-        for pieces in zip(*(torch.split(part, size) for part in parts), strict=True):
-            yield Batch(*pieces)
+        parts = self._parts()
+        for pieces in zip(*(torch.split(part, size) for part in parts.values()), strict=True):
+            yield replace(self, **dict(zip(parts, pieces, strict=True)))
 
 
 class BatchSource(Protocol):

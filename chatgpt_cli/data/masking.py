@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from chatgpt_cli.data.batch import IGNORE, Batch
+from chatgpt_cli.data.batch import IGNORE, Batch, BatchSource
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
 from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, SEP, SPECIAL_TOKENS
 
@@ -31,6 +31,19 @@ def mask_batch(
     starts = ids == BOS
     index = np.arange(ids.shape[1])
     segment_starts = np.maximum.accumulate(np.where(starts, index, 0), axis=1)
+    hidden, labels = _hide(ids, vocab_size, probability, random)
+    return Batch(
+        input_ids=torch.from_numpy(hidden),
+        labels=torch.from_numpy(labels),
+        segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
+        position_ids=torch.from_numpy(index - segment_starts),
+    )
+
+
+def _hide(
+    ids: np.ndarray, vocab_size: int, probability: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids with some hidden, and those as labels."""
     special = ids < len(SPECIAL_TOKENS)
     target = (random.random(ids.shape) < probability) & ~special
     labels = np.where(target, ids, IGNORE)
@@ -38,13 +51,60 @@ def mask_batch(
     replacement = random.integers(len(SPECIAL_TOKENS), vocab_size, size=ids.shape)
     hidden = np.where(target & (fate < 0.8), MASK, ids)
     hidden = np.where(target & (fate >= 0.8) & (fate < 0.9), replacement, hidden)
-    hidden = np.where(starts, CLS, np.where(ids == EOS, SEP, hidden))
-    return Batch(
-        input_ids=torch.from_numpy(hidden),
-        labels=torch.from_numpy(labels),
-        segment_ids=torch.from_numpy(1 + np.cumsum(starts, axis=1, dtype=np.int64)),
-        position_ids=torch.from_numpy(index - segment_starts),
-    )
+    return np.where(ids == BOS, CLS, np.where(ids == EOS, SEP, hidden)), labels
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """How tokens of batches that are laid out already are hidden."""
+
+    vocab_size: int
+    probability: float
+    seed: int
+
+    def of(self, batch: Batch, split: int, index: int) -> Batch:
+        """The batch with some tokens hidden, the same ones for the same split and index."""
+        random = np.random.default_rng([self.seed, split, index])
+        hidden, labels = _hide(batch.input_ids.numpy(), self.vocab_size, self.probability, random)
+        return replace(batch, input_ids=torch.from_numpy(hidden), labels=torch.from_numpy(labels))
+
+
+@dataclass(frozen=True)
+class MaskedRows:
+    """Masked language modelling over the rows of another source (a `BatchSource`)."""
+
+    source: BatchSource
+    hidden: Hidden
+
+    @property
+    def batch_size(self) -> int:
+        return self.source.batch_size
+
+    @property
+    def sequence_length(self) -> int:
+        return self.source.sequence_length
+
+    @property
+    def batches_per_epoch(self) -> float:
+        return self.source.batches_per_epoch
+
+    def fingerprint(self) -> dict[str, object]:
+        return {**self.source.fingerprint(), "mask_probability": self.hidden.probability}
+
+    def batch(self, index: int) -> Batch:
+        return self.hidden.of(self.source.batch(index), 1, index)
+
+
+@dataclass(frozen=True)
+class MaskedHeldOutRows:
+    """Held-out batches with the same tokens hidden at every evaluation."""
+
+    source: Iterable[Batch]
+    hidden: Hidden
+
+    def __iter__(self) -> Iterator[Batch]:
+        for index, batch in enumerate(self.source):
+            yield self.hidden.of(batch, 2, index)
 
 
 @dataclass(frozen=True)

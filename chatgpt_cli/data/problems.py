@@ -19,6 +19,13 @@ class Problem:
     reason: str
     # A few words that count alike problems together.
     kind: str
+    # Where in the row, if one field is at fault.
+    field: str | None = None
+
+
+def summary(counts: Counter[str]) -> str:
+    """How often what was wrong: "3 empty message, 1 not JSON"."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
 
 
 @dataclass

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
+from chatgpt_cli.data.formats.languages import language
+from chatgpt_cli.data.nested import rows_in
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.sources import DataFile
 from chatgpt_cli.errors import ChatGPTError, DataError
@@ -147,7 +149,7 @@ def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
             # Held back, because the last line of a file has a cause of its own.
             held = Problem(place, f"the line is not JSON ({what}{column})", "not JSON")
             continue
-        yield _object(place, value)
+        yield from _object(place, value)
     if held:
         yield Problem(
             held.place,
@@ -156,10 +158,12 @@ def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         )
 
 
-def _object(place: str, value: object) -> Row | Problem:
+def _object(place: str, value: object) -> Iterator[Row | Problem]:
     if isinstance(value, dict):
-        return Row(place, value)
-    return Problem(place, f"a row must be a JSON object, this is {_named(value)}", "not an object")
+        for where, fields in rows_in(place, value):
+            yield Row(where, fields)
+        return
+    yield Problem(place, f"a row must be a JSON object, this is {_named(value)}", "not an object")
 
 
 def _named(value: object) -> str:
@@ -194,13 +198,19 @@ def _read_json(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
     except (ValueError, RecursionError) as error:
         yield Problem(file.name, f"the file is not JSON ({error})", "not JSON")
         return
+    if isinstance(content, dict):
+        yield from _object(file.name, content)
+        return
     rows = content if isinstance(content, list) else [content]
     for number, value in enumerate(rows, start=1):
-        yield _object(f"{file.name}, row {number}", value)
+        yield from _object(f"{file.name}, row {number}", value)
 
 
 def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
     csv.field_size_limit(_LONGEST_ROW)
+    if file.kind == ".tsv" and _is_without_header(stream):
+        yield from _read_pairs(file, stream)
+        return
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict", newline="")
     reader = csv.reader(text, delimiter="\t" if file.kind == ".tsv" else ",", strict=True)
     try:
@@ -229,6 +239,37 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         text.detach()
 
 
+def _is_without_header(stream: IO[bytes]) -> bool:
+    """Whether a TSV begins with a translation instead of names: two scripts side by side."""
+    first = stream.readline(_LONGEST_ROW).decode("utf-8-sig", errors="replace")
+    stream.seek(0)
+    cells = first.rstrip("\r\n").split("\t")
+    if len(cells) not in (2, 3) or any(language(cell) for cell in cells):
+        return False
+    return _has_han(cells[0]) != _has_han(cells[1])
+
+
+def _has_han(text: str) -> bool:
+    return any("\u4e00" <= character <= "\u9fff" for character in text)
+
+
+def _read_pairs(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
+    """A TSV of translations without names or quotation rules (Tatoeba, Anki)."""
+    for line in _lines(file, stream):
+        if isinstance(line, Problem):
+            yield line
+            continue
+        number, text = line
+        cells = text.split("\t")
+        place = f"{file.name}:{number}"
+        if not text.strip():
+            continue
+        if len(cells) not in (2, 3):
+            yield Problem(place, f"{len(cells)} columns instead of 2", "column count")
+            continue
+        yield Row(place, dict(zip(("source", "target", "attribution"), cells, strict=False)))
+
+
 def _read_parquet(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
     try:
         import pyarrow
@@ -241,9 +282,34 @@ def _read_parquet(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         ) from error
     number = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=1000):
+        table = pyarrow.parquet.ParquetFile(stream)
+        names = _class_names(table.schema_arrow.metadata)
+        for batch in table.iter_batches(batch_size=1000):
             for fields in batch.to_pylist():
                 number += 1
-                yield Row(f"{file.name}, row {number}", fields)
+                yield Row(f"{file.name}, row {number}", _with_names(fields, names))
     except (pyarrow.ArrowException, OSError) as error:
         yield Problem(file.name, f"the file is not readable as Parquet ({error})", "broken Parquet")
+
+
+def _class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
+    """What the numbers of a column mean, where the library `datasets` wrote it (ClassLabel)."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _with_names(fields: dict[str, Any], names: dict[str, list[str]]) -> dict[str, Any]:
+    """Names in the place of a class's number."""
+    known = {
+        column: of_column[fields[column]]
+        for column, of_column in names.items()
+        if isinstance(fields.get(column), int) and 0 <= fields[column] < len(of_column)
+    }
+    return {**fields, **known}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from chatgpt_cli.config.schema import FinetuneSection
+from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.batch import IGNORE, Batch
-from chatgpt_cli.data.packing import pack
-from chatgpt_cli.data.rows import ChatRow, read_rows
+from chatgpt_cli.data.packing import ShuffledBins, pack
+from chatgpt_cli.data.problems import summary
+from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
+from chatgpt_cli.data.rows import RowReport, read_learnt
+from chatgpt_cli.data.split import divide_rows, text_of
 from chatgpt_cli.errors import DataError
-from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 
@@ -34,6 +37,13 @@ class Conversations:
     def lengths(self) -> np.ndarray:
         """(conversations,) tokens of each."""
         return np.diff(self.starts)
+
+    def hash(self) -> str:
+        """SHA-256 of all of it."""
+        digest = hashlib.sha256(self.ids.tobytes())
+        digest.update(self.targets.tobytes())
+        digest.update(self.starts.tobytes())
+        return digest.hexdigest()
 
     def rows(self, bins: list[list[int]], length: int) -> Batch:
         """Conversations put into rows of `length` tokens; padding is segment 0."""
@@ -59,12 +69,29 @@ class Conversations:
         return Batch(*(torch.from_numpy(part) for part in (ids, labels, segments, positions)))
 
 
+class Encoded(Protocol):
+    """Rows as tokens, to be packed into sequences."""
+
+    def __len__(self) -> int:
+        """How many rows."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(rows,) tokens of each."""
+
+    def hash(self) -> str:
+        """SHA-256 of all of it."""
+
+    def rows(self, bins: list[list[int]], length: int) -> Batch:
+        """Rows put into sequences of `length` tokens."""
+
+
 class ConversationBatches:
     """Training batches (a `BatchSource`): shuffled and packed anew in each epoch."""
 
     def __init__(
         self,
-        data: Conversations,
+        data: Encoded,
         *,
         batch_size: int,
         sequence_length: int,
@@ -76,53 +103,26 @@ class ConversationBatches:
         self._data = data
         self._packing = packing
         self._seed = seed
-        self._epochs: dict[int, list[list[int]]] = {}
-        # Rows before each epoch, as far as is known; packing makes their number vary.
-        self._before = [0]
+        self._rows = ShuffledBins(data.lengths, sequence_length, packing=packing, seed=seed)
 
     @property
     def batches_per_epoch(self) -> float:
-        return len(self._epoch(0)) / self.batch_size
+        return len(self._rows.epoch(0)) / self.batch_size
 
     def fingerprint(self) -> dict[str, object]:
-        digest = hashlib.sha256(self._data.ids.tobytes())
-        digest.update(self._data.targets.tobytes())
-        digest.update(self._data.starts.tobytes())
         return {
             "batch_size": self.batch_size,
             "sequence_length": self.sequence_length,
             "packing": self._packing,
             "seed": self._seed,
             "conversations": len(self._data),
-            "data": digest.hexdigest(),
+            "data": self._data.hash(),
         }
 
     def batch(self, index: int) -> Batch:
         first = index * self.batch_size
-        rows = [self._row(first + number) for number in range(self.batch_size)]
+        rows = [self._rows[first + number] for number in range(self.batch_size)]
         return self._data.rows(rows, self.sequence_length)
-
-    def _row(self, number: int) -> list[int]:
-        while number >= self._before[-1]:
-            self._before.append(self._before[-1] + len(self._epoch(len(self._before) - 1)))
-        epoch = int(np.searchsorted(self._before, number, side="right")) - 1
-        return self._epoch(epoch)[number - self._before[epoch]]
-
-    def _epoch(self, epoch: int) -> list[list[int]]:
-        """The rows of an epoch: which conversations lie in each."""
-        if epoch not in self._epochs:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._data))
-            if self._packing:
-                bins = pack(self._data.lengths[order], self.sequence_length)
-                rows = [[int(order[item]) for item in members] for members in bins]
-            else:
-                rows = [[int(item)] for item in order]
-            # The last one stays for a batch that reaches into the next epoch.
-            self._epochs = {
-                known: value for known, value in self._epochs.items() if known >= epoch - 1
-            }
-            self._epochs[epoch] = rows
-        return self._epochs[epoch]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class HeldOutConversations:
     With `max_tokens`, sequences evenly spread over them stand for all.
     """
 
-    data: Conversations
+    data: Encoded
     batch_size: int
     sequence_length: int
     max_tokens: int | None = None
@@ -170,9 +170,10 @@ def load_conversations(
     Raises:
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
-    rows, held_out, formats = _split(section)
-    encoder = _Encoder(section, tokenizer, sequence_length)
-    train, validation = encoder.encode(rows), encoder.encode(held_out)
+    rows, held_out, report = _split(section)
+    encoder = RowEncoder(section, tokenizer, sequence_length)
+    train = _encoded(encoder, rows, tokenizer)
+    validation = _encoded(encoder, held_out, tokenizer)
     batches = ConversationBatches(
         train,
         batch_size=section.batch_size,
@@ -183,7 +184,7 @@ def load_conversations(
     return ConversationData(
         batches,
         HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length),
-        _notes(formats, len(train), len(validation), encoder, train, batches),
+        _notes(report, len(train), len(validation), encoder, train, batches),
     )
 
 
@@ -195,41 +196,31 @@ def held_out_conversations(
     Raises:
         DataError: as `load_conversations`.
     """
-    encoder = _Encoder(section, tokenizer, sequence_length)
-    validation = encoder.encode(_split(section)[1])
+    encoder = RowEncoder(section, tokenizer, sequence_length)
+    validation = _encoded(encoder, _split(section)[1], tokenizer)
     return HeldOutConversations(validation, max(1, 8192 // sequence_length), sequence_length)
 
 
-def _split(section: FinetuneSection) -> tuple[list[ChatRow], list[ChatRow], dict[str, int]]:
-    """Rows to train on, rows to validate with, and how many had which format."""
-    report = read_rows(section.data, on_error=section.on_error)
-    held_out: list[ChatRow] = []
-    rows = report.rows
-    if section.validation_data:
-        held_out = read_rows(section.validation_data, on_error=section.on_error).rows
-    else:
-        held_out = _held_out(rows, section.validation_fraction)
-        chosen = {row.messages for row in held_out}
-        rows = [row for row in rows if row.messages not in chosen]
-    if not rows or not held_out:
-        raise DataError(
-            f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
-            "validation; both are needed",
-            place="finetune.data",
-            remedy="Add rows, raise finetune.validation_fraction, or name validation_data.",
-        )
-    return rows, held_out, report.formats
+def _split(
+    section: FinetuneSection,
+) -> tuple[list[Learnable], list[Learnable], RowReport[Learnable]]:
+    """As `split_rows`, of what the task of finetuning learns."""
+
+    def read(data: Sequence[Rows]) -> RowReport[Learnable]:
+        return read_learnt(data, section.task, section.direction, on_error=section.on_error)
+
+    return divide_rows(section, "finetune", read, text_of)
 
 
 def _notes(
-    formats: dict[str, int],
+    report: RowReport[Learnable],
     train: int,
     validation: int,
-    encoder: _Encoder,
+    encoder: RowEncoder,
     data: Conversations,
     batches: ConversationBatches,
 ) -> list[str]:
-    listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in formats.items())
+    listed = ", ".join(f"{count:,} {name}" for name, count in report.formats.items())
     room = batches.batches_per_epoch * batches.batch_size * batches.sequence_length
     notes = [
         f"Rows: {train:,} to train on, {validation:,} to validate with ({listed})",
@@ -241,102 +232,26 @@ def _notes(
             f"{encoder.truncated:,} conversations are longer than {encoder.length} tokens and "
             "were cut at the front"
         )
+    left_out = report.problems.counts + encoder.problems.counts
+    if left_out:
+        notes.append(f"Left out: {left_out.total():,} rows ({summary(left_out)})")
     return notes
 
 
-def _held_out(rows: list[ChatRow], fraction: float) -> list[ChatRow]:
-    """Rows chosen by a hash of their text; at least one where there are two."""
-    if not fraction or len(rows) < 2:
-        return []
-    chances = [_chance(row) for row in rows]
-    chosen = [row for row, chance in zip(rows, chances, strict=True) if chance < fraction]
-    return chosen or [rows[chances.index(min(chances))]]
+def _encoded(encoder: RowEncoder, rows: list[Learnable], tokenizer: Tokenizer) -> Conversations:
+    """All rows, end to end.
 
-
-def _chance(row: ChatRow) -> float:
-    text = "\0".join(f"{message.role}\0{message.content}" for message in row.messages)
-    digest = hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64
-
-
-class _Encoder:
-    """Renders conversations and cuts those that are too long."""
-
-    def __init__(self, section: FinetuneSection, tokenizer: Tokenizer, length: int) -> None:
-        self._system = section.system_prompt
-        self._tokenizer = tokenizer
-        self.length = length
-        self.truncated = 0
-
-    def encode(self, rows: list[ChatRow]) -> Conversations:
-        """All rows, end to end."""
-        parts = [self._encoded(row) for row in rows]
-        lengths = [len(part.ids) for part in parts]
-        return Conversations(
-            ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
-            targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            pad_id=self._tokenizer.pad_id,
-        )
-
-    def _encoded(self, row: ChatRow) -> Rendered:
-        messages = list(row.messages)
-        if self._system and messages[0].role != "system":
-            messages.insert(0, Message("system", self._system))
-        rendered = render(messages, self._tokenizer)
-        if not any(rendered.targets):
-            raise DataError(
-                "no message of the assistant is to be learnt (all have weight 0)", place=row.place
-            )
-        if len(rendered.ids) > self.length:
-            self.truncated += 1
-            rendered = self._cut(messages, row)
-        return rendered
-
-    def _cut(self, messages: list[Message], row: ChatRow) -> Rendered:
-        """Leave out the oldest turns, then the beginning of the last question.
-
-        The answer and its end-of-turn token stay whole: a model that learns from
-        answers without an end never stops.
-        """
-        head = [m for m in messages[:1] if m.role == "system"]
-        turns = messages[len(head) :]
-        while len(turns) > 2:
-            turns = turns[1:]
-            if turns[0].role != "user":
-                continue
-            rendered = render([*head, *turns], self._tokenizer)
-            if len(rendered.ids) <= self.length and any(rendered.targets):
-                return rendered
-        return self._cut_question([*head, *turns[-2:]], row)
-
-    def _cut_question(self, messages: list[Message], row: ChatRow) -> Rendered:
-        """As much of the end of the question, the message before the last, as fits.
-
-        Raises:
-            DataError: if not even the answer fits.
-        """
-        *before, question, answer = messages
-
-        def with_last(characters: int) -> Rendered:
-            kept = question.content[len(question.content) - characters :]
-            cut = replace(question, content=kept)
-            return render([*before, cut, answer], self._tokenizer)
-
-        shortest = with_last(0)
-        if len(shortest.ids) > self.length:
-            raise DataError(
-                f"the answer alone has {sum(shortest.targets):,} tokens, and a sequence only "
-                f"{self.length:,}",
-                place=row.place,
-                remedy="Shorten the answer, raise finetune.sequence_length (and "
-                "model.context_length before pretraining), or leave the row out.",
-            )
-        fits, too_long = 0, len(question.content) + 1
-        while too_long - fits > 1:
-            middle = (fits + too_long) // 2
-            if len(with_last(middle).ids) <= self.length:
-                fits = middle
-            else:
-                too_long = middle
-        return with_last(fits)
+    Raises:
+        DataError: for rows that cannot be learnt from, or if there is no other.
+    """
+    parts = [part for row in rows for part in encoder.usable(row)]
+    encoder.problems.check()
+    if not parts:
+        raise DataError("no row is left that can be learnt from", place="finetune.data")
+    lengths = [len(part.ids) for part in parts]
+    return Conversations(
+        ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
+        targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        pad_id=tokenizer.pad_id,
+    )

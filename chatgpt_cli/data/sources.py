@@ -123,6 +123,18 @@ def find_files(
     return files
 
 
+def find_file(path: str) -> DataFile:
+    """One file of any kind of text, whatever its name ends with.
+
+    Raises:
+        DataError: as `find_files`; also for a folder.
+    """
+    if Path(path).expanduser().is_dir():
+        raise DataError("this is a folder, a file is needed", place=path)
+    suffix = _kind(path)[0]
+    return find_files(path, (suffix,))[0]
+
+
 def _kind(name: str) -> tuple[str, str | None]:
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
     compression = _COMPRESSIONS.get(suffixes[-1]) if suffixes else None

@@ -19,7 +19,7 @@ def next_steps(
     """Sentences, the most important first.
 
     Args:
-        stages: the records of metrics.jsonl of "pretrain" and "finetune", if there are any.
+        stages: the records of metrics.jsonl of each stage, if there are any.
         results: the content of results.json, if there is one.
     """
     steps = []

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from chatgpt_cli.config.paths import RunPaths
+from chatgpt_cli.config.paths import STAGES, RunPaths
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.evaluation.metrics.perplexity import likelihood_scores
 from chatgpt_cli.evaluation.metrics.score import Score
@@ -230,7 +230,7 @@ def run_settings(folder: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError):
         content = {}
     found = _flat(content if isinstance(content, dict) else {}, "")
-    for stage in (paths.pretrain, paths.finetune):
+    for stage in map(paths.stage, STAGES):
         for record in read_metrics(stage.metrics):
             if record["type"] == "start" and isinstance(record.get("settings"), dict):
                 found |= _flat(record["settings"], f"{stage.root.name}.")

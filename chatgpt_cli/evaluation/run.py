@@ -227,7 +227,7 @@ def _measure_held_out(
 ) -> None:
     """The loss on what the model was trained for: text, or once finetuned, answers."""
     named = subject.stage == "model" and bool(config.finetune.data)
-    answers = subject.stage == "finetune" or named
+    answers = subject.stage not in ("pretrain", "model") or named
     name: HeldOutName = "held-out answers" if answers else "held-out text"
     on_task(name, 0.0)
     try:

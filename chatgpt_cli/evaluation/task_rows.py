@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatgpt_cli.config.schema import TaskSection
+from chatgpt_cli.data.formats.conversations import ChatRow
+from chatgpt_cli.data.formats.preferences import PreferenceRow
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.records import read_rows as read_records
-from chatgpt_cli.data.rows import ChatRow, read_rows
+from chatgpt_cli.data.rows import read_preferences, read_rows
 from chatgpt_cli.data.sources import ROW_SUFFIXES, find_files
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message
@@ -33,6 +35,9 @@ def read_task(task: TaskSection, *, limit: int | None) -> list[TaskRow]:
     Raises:
         DataError: if there are none, or one cannot be used.
     """
+    if task.answer == "choice" and task.prompt is None and task.labels is None:
+        pairs = read_preferences([task.data], on_error="stop", limit=limit).rows
+        return [_pair(pair) for pair in pairs]
     if task.prompt is None:
         rows = read_rows([task.data], on_error="stop", limit=limit).rows
         return [_conversation(row, task) for row in rows]
@@ -47,6 +52,12 @@ def read_task(task: TaskSection, *, limit: int | None) -> list[TaskRow]:
     if not found:
         raise DataError("there are no rows in it", place=task.data)
     return found
+
+
+def _pair(row: PreferenceRow) -> TaskRow:
+    """A better and a worse answer to choose from, each by its first turn."""
+    answers = [answer[0].content.strip() for answer in (row.chosen, row.rejected)]
+    return TaskRow(row.prompt, answers[:1], row.place, answers)
 
 
 def _conversation(row: ChatRow, task: TaskSection) -> TaskRow:

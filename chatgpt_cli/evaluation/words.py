@@ -25,3 +25,11 @@ class Words(NamedTuple):
 def same(text: str) -> Words:
     """A name that is the same in both."""
     return Words(text, text)
+
+
+STAGE_NAMES = {
+    "pretrain": Words("Pretraining", "预训练"),
+    "finetune": Words("Finetuning", "微调"),
+    "prefer": Words("Preferences", "偏好训练"),
+    "reinforce": Words("Reinforcement", "强化学习"),
+}

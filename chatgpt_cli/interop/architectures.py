@@ -18,6 +18,15 @@ _CLASS: dict[Architecture, str] = {
     "modernbert": "ModernBertForMaskedLM",
 }
 
+# The same with a score for each label in the place of tokens.
+_CLASSIFIER: dict[Architecture, str] = {
+    "qwen3": "Qwen3ForSequenceClassification",
+    "qwen2": "Qwen2ForSequenceClassification",
+    "llama": "LlamaForSequenceClassification",
+    "gpt2": "GPT2ForSequenceClassification",
+    "modernbert": "ModernBertForSequenceClassification",
+}
+
 # The model_type of folders that only this package reads.
 OWN = "chatgpt_cli"
 
@@ -54,8 +63,9 @@ class TextIds:
 def describe(config: ModelConfig, dtype: str, ids: TextIds) -> dict[str, Any]:
     """The contents of config.json; the complete ModelConfig stands under "chatgpt_cli"."""
     architecture = has_counterpart(config)
+    classes = _CLASSIFIER if config.labels else _CLASS
     common: dict[str, Any] = {
-        "architectures": [_CLASS[architecture] if architecture else "Transformer"],
+        "architectures": [classes[architecture] if architecture else "Transformer"],
         "model_type": architecture or OWN,
         "dtype": dtype,
         "vocab_size": config.vocab_size,
@@ -64,11 +74,21 @@ def describe(config: ModelConfig, dtype: str, ids: TextIds) -> dict[str, Any]:
         "eos_token_id": ids.eos,
         "tie_word_embeddings": config.tie_embeddings,
     }
+    if config.labels:
+        common |= _labels(config)
     own = {OWN: config.model_dump(mode="json")}
     if architecture is None:
         return common | own
     shape = {"gpt2": _gpt2, "modernbert": _modernbert}.get(architecture, _llama)
     return common | shape(config) | own
+
+
+def _labels(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "id2label": {str(index): label for index, label in enumerate(config.labels)},
+        "label2id": {label: index for index, label in enumerate(config.labels)},
+        "problem_type": "single_label_classification",
+    }
 
 
 def _rope(config: ModelConfig) -> dict[str, Any]:
@@ -148,6 +168,7 @@ def _modernbert(config: ModelConfig) -> dict[str, Any]:
         "attention_bias": config.bias,
         "mlp_bias": config.bias,
         "classifier_bias": config.bias,
+        "classifier_pooling": "cls",
         "decoder_bias": False,
         "global_attn_every_n_layers": 1,
         "layer_types": ["full_attention"] * config.num_layers,
@@ -204,6 +225,7 @@ def renames(config: ModelConfig) -> list[Rename]:
             Rename(f"{prefix}.wpe", ("model.embed_positions",)),
             Rename(f"{prefix}.ln_f", ("model.norm",)),
             Rename("lm_head", ("lm_head",)),
+            Rename("score", ("score",)),
         ]
     elif architecture == "modernbert":
         outer, layer = _MODERNBERT_LAYER, "model.layers"
@@ -214,6 +236,7 @@ def renames(config: ModelConfig) -> list[Rename]:
             Rename("head.dense", ("head.dense",)),
             Rename("head.norm", ("head.norm",)),
             Rename("decoder", ("lm_head",)),
+            Rename("classifier", ("score",)),
         ]
     else:
         return []

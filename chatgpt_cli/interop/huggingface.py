@@ -25,6 +25,7 @@ from chatgpt_cli.interop.foreign import foreign_config, own_names
 from chatgpt_cli.interop.locate import resolve_model
 from chatgpt_cli.model.lora import Adapter, merge_adapter
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 __all__ = ["LoadedModel", "has_counterpart", "load_model", "save_model"]
@@ -32,6 +33,8 @@ __all__ = ["LoadedModel", "has_counterpart", "load_model", "save_model"]
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _WPE = "transformer.wpe.weight"
+# ModernBERT's scores have a bias; ours have none, which is a bias of zero.
+_SCORE_BIAS = "classifier.bias"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def save_model(
         save_file(_to_saved(model), path, metadata={"format": "pt"})
     text_ids = TextIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
     write_json(folder / "config.json", describe(model.config, dtype, text_ids))
-    if model.config.causal:
+    if model.config.causal and not model.config.labels:
         ids = {
             "pad_token_id": tokenizer.pad_id,
             "bos_token_id": tokenizer.bos_id,
@@ -78,6 +81,8 @@ def save_model(
         }
         write_json(folder / "generation_config.json", ids | (generation or {}))
     tokenizer.save(folder)
+    if model.config.labels and isinstance(tokenizer, OwnTokenizer):
+        tokenizer.save_for_texts(folder, causal=model.config.causal)
 
 
 def load_model(
@@ -322,6 +327,8 @@ def _to_saved(model: Transformer) -> dict[str, Tensor]:
                 )
     if model.config.positions == "sinusoidal" and saved:
         saved[_WPE] = model.model.sinusoids.cpu().to(model.output_weight.dtype).contiguous()
+    if model.config.labels and has_counterpart(model.config) == "modernbert":
+        saved[_SCORE_BIAS] = torch.zeros(len(model.config.labels), dtype=model.output_weight.dtype)
     return ours | saved
 
 
@@ -334,6 +341,8 @@ def _from_saved(model: Transformer, saved: dict[str, Tensor], path: Path) -> dic
     rest = dict(saved)
     if model.config.positions == "sinusoidal":
         rest.pop(_WPE, None)
+    if model.config.labels:
+        rest.pop(_SCORE_BIAS, None)
     if model.config.tie_embeddings:  # some programs save the same matrix twice
         rest.pop("lm_head.weight", None)
         rest.pop("decoder.weight", None)

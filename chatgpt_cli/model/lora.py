@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,20 @@ def merge_adapter(model: Transformer) -> None:
             setattr(owner, name, linear.merged())
     model.adapter = None
     model.requires_grad_(True)
+
+
+@contextmanager
+def adapter_off(model: Transformer) -> Iterator[None]:
+    """The model as it is without its adapter; afterwards with it again."""
+    adapted = [one for one in model.modules() if isinstance(one, AdaptedLinear)]
+    scales = [one.scale for one in adapted]
+    for one in adapted:
+        one.scale = 0.0
+    try:
+        yield
+    finally:
+        for one, scale in zip(adapted, scales, strict=True):
+            one.scale = scale
 
 
 def adapter_weights(model: Transformer) -> dict[str, Tensor]:

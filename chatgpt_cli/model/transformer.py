@@ -41,7 +41,9 @@ class Transformer(nn.Module):
         self.model = Backbone(config)
         if not config.causal:
             self.head = PredictionHead(config)
-        if not config.tie_embeddings:
+        if config.labels:
+            self.score = nn.Linear(config.hidden_size, len(config.labels), bias=False)
+        elif not config.tie_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(
@@ -74,11 +76,14 @@ class Transformer(nn.Module):
 
     @property
     def output_weight(self) -> Tensor:
-        """The output matrix, (vocab, hidden); the embedding itself when tied."""
+        """The output matrix, (vocab, hidden), the embedding itself when tied; of a classifier
+        (labels, hidden)."""
+        if self.config.labels:
+            return self.score.weight
         return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores of every token, (..., vocab), in float32."""
+        """Scores of every token, (..., vocab), or of a classifier's labels, in float32."""
         return F.linear(self.features(hidden), self.output_weight).float()
 
     def set_attention(self, kind: AttentionKind) -> None:
@@ -104,6 +109,25 @@ class Transformer(nn.Module):
         for block in self.model.blocks():
             block.dropout = probability
 
+    def freeze(self, layers: int) -> None:
+        """Leave the first blocks as they are, and the embedding if it is not the output too."""
+        for block in self.model.blocks()[:layers]:
+            block.requires_grad_(False)
+        if layers and (self.config.labels or not self.config.tie_embeddings):
+            self.model.embed_tokens.requires_grad_(False)
+
+    def with_labels(self, labels: tuple[str, ...]) -> Transformer:
+        """A classifier with these weights, and a score of zero for every label."""
+        classifier = Transformer(self.config.model_copy(update={"labels": labels}))
+        ours = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, parameter in classifier.named_parameters():
+                if name == "score.weight":
+                    parameter.zero_()
+                else:
+                    parameter.copy_(ours[name])
+        return classifier
+
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
         """Fill all weights; the same on every device and in every precision.
@@ -111,7 +135,7 @@ class Transformer(nn.Module):
         - Matrices that read the residual stream: normal with std hidden^-1/2, so that
           normalised input gives output of variance 1, at every width.
         - Matrices that write to it (o_proj, down_proj): zero. Each block starts as the
-          identity, so depth does not disturb the first steps.
+          identity, so depth does not disturb the first steps. A classifier's scores: zero.
         - Token and position tables and the output matrix: normal with std 0.02 (as input
           the scale does not matter, a norm comes next). A tied table smaller in wide
           models: before the blocks have learnt anything, a token's score for itself is
@@ -124,7 +148,7 @@ class Transformer(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            elif name.endswith(("o_proj.weight", "down_proj.weight", "score.weight")):
                 parameter.zero_()
             else:
                 std = width**-0.5

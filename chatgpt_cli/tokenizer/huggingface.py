@@ -78,3 +78,28 @@ def _tokenizer_json(processor: Any) -> dict[str, Any]:
         }
     added = [added_token(index, token) for index, token in enumerate(SPECIAL_TOKENS)]
     return sentencepiece_json(algorithm, added, space_before=False)
+
+
+def surround(content: dict[str, Any], *, causal: bool) -> dict[str, Any]:
+    """tokenizer.json with a post-processor: [BOS] text [EOS], or [CLS] text [SEP] and
+    [CLS] text [SEP] second text [SEP]."""
+    first, last = (BOS, EOS) if causal else (CLS, SEP)
+    begin, end = (
+        {"SpecialToken": {"id": SPECIAL_TOKENS[index], "type_id": 0}} for index in (first, last)
+    )
+    one = [begin, {"Sequence": {"id": "A", "type_id": 0}}, end]
+    names = {
+        SPECIAL_TOKENS[index]: {
+            "id": SPECIAL_TOKENS[index],
+            "ids": [index],
+            "tokens": [SPECIAL_TOKENS[index]],
+        }
+        for index in (first, last)
+    }
+    processor = {
+        "type": "TemplateProcessing",
+        "single": one,
+        "pair": [*one, {"Sequence": {"id": "B", "type_id": 0}}, end],
+        "special_tokens": names,
+    }
+    return {**content, "post_processor": processor}

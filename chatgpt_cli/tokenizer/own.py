@@ -83,6 +83,15 @@ class OwnTokenizer(Tokenizer):
         for name, content in tokenizer_files(self.model).items():
             write_json(folder / name, content)
 
+    def save_for_texts(self, folder: Path, *, causal: bool) -> None:
+        """As `save`, but programs that read tokenizer.json put the special tokens around a
+        text with which a classifier was trained."""
+        from chatgpt_cli.tokenizer.huggingface import surround, tokenizer_files
+
+        self.save(folder)
+        content = tokenizer_files(self.model)["tokenizer.json"]
+        write_json(folder / "tokenizer.json", surround(content, causal=causal))
+
     @property
     def size_on_disk(self) -> int:
         # tokenizer.json and the others are made from the SentencePiece model.

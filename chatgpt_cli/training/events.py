@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """An optimizer step; `loss` is in nats per target token."""
+    """A step of training; `loss` is in nats per target token, or what the objective says."""
 
     step: int
     progress: float
@@ -30,6 +30,8 @@ class Evaluated:
     bits_per_byte: float | None
     best: bool
     seconds: float
+    # What else the objective measures, by name.
+    details: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

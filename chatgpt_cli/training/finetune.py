@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, LoraSection
-from chatgpt_cli.data.sft import load_conversations
+from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data.replay import ReplayedBatches
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.base import limited
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
-from chatgpt_cli.interop.locate import locate_model, resolve_model
-from chatgpt_cli.model.lora import Adapter, adapter_weights, add_adapter
-from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.model.lora import add_adapter
+from chatgpt_cli.training.adapter import new_adapter, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
+from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
+from chatgpt_cli.training.finetune_task import load_task
 from chatgpt_cli.training.loop import Prepared, Result, Trainer
+from chatgpt_cli.training.objective import Objective, TokenLoss
+from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -24,7 +26,7 @@ from chatgpt_cli.training.start import Finished, Mode, open_stage
 def finetune(
     config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
 ) -> Result | Finished:
-    """Train the project's base model on its supervised rows.
+    """Train the project's base model on its rows, for `finetune.task`.
 
     Raises:
         ConfigError, ModelError, DataError: see `prepare`.
@@ -40,8 +42,8 @@ def prepare(
     """Everything for finetuning, loaded and chosen.
 
     Raises:
-        ConfigError: no rows are named, the base is a masked model, or an earlier run is
-            in the way.
+        ConfigError: no rows are named, the base is of the wrong kind for the task, or an
+            earlier run is in the way.
         ModelError: if there is no base model yet.
         DataError: rows that cannot be used.
     """
@@ -49,29 +51,31 @@ def prepare(
     if not section.data:
         raise ConfigError(
             "finetune.data names no rows to learn from",
-            remedy="Add files of chat messages, Alpaca or ShareGPT rows, such as "
-            "`data: [my-rows.jsonl]` under finetune.",
+            remedy="Add files of rows, such as `data: [my-rows.jsonl]` under finetune; "
+            "`chatgpt inspect FILE` says which it can read.",
         )
     base = locate_model(paths, model=None, stage="pretrain", base=config.model.from_).folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
-    model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
-    if not shape.causal:
-        raise ConfigError(
-            "the base model is bidirectional (masked): it cannot write answers",
-            place=str(base),
-            remedy="Finetune a causal model: model.preset tiny with pretrain.objective causal.",
-        )
-    length = config.sequence_length(section, shape.context_length)
-    conversations = load_conversations(section, tokenizer, length, seed=config.seed)
-    for text in conversations.notes:
+    length = config.sequence_length(section, loaded.config.context_length)
+    data = load_task(config, loaded, length=length, place=str(base))
+    for text in data.notes:
         observe(Note(text))
+    model, tokenizer, shape = data.model, loaded.tokenizer, data.model.config
+    train = data.train
+    if section.replay:
+        text_batches = training_batches(config, paths, tokenizer, section.batch_size, length)
+        train = ReplayedBatches(train, text_batches, section.replay)
     fingerprint: dict[str, object] = {
         "model": shape.model_dump(exclude={"dropout"}),
         "tokenizer": tokenizer.hash,
         "base": weights_hash(base),
         "seed": config.seed,
-        "train": conversations.train.fingerprint(),
+        "train": train.fingerprint(),
     }
+    teacher = None
+    if section.distill is not None:
+        teacher = Teacher.load(section.distill, tokenizer, causal=True, stage="auto")
+        fingerprint["teacher"] = teacher.hash
     if section.lora is not None:
         fingerprint["lora"] = section.lora.model_dump(mode="json")
     settings: dict[str, object] = section.model_dump(mode="json")
@@ -84,48 +88,39 @@ def prepare(
         shape = limited(read_config(start.folder), config.model)
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
-        add_adapter(model, _adapter(section.lora, base, config), seed=config.seed)
+        add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    if section.freeze_layers > shape.num_layers:
+        raise ConfigError(
+            f"finetune.freeze_layers is {section.freeze_layers}, but the model has "
+            f"{shape.num_layers} layers",
+            remedy="Set fewer.",
+        )
+    model.freeze(section.freeze_layers)
     if model.adapter is not None:
-        observe(Note(_trained_share(model)))
-    effort = Effort.of(section, conversations.train, shape.flops_per_token(), config.hardware)
+        observe(Note(trained_share(model)))
+    effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
         long_run=effort.is_long,
     )
+    plain = TokenLoss(hardware, data.target_bytes, section.label_smoothing)
+    objective: Objective = plain
+    if teacher is not None:
+        objective = DistilledLoss(plain, teacher.ready(hardware))
     trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
+        objective=objective,
         section=section,
-        train=conversations.train,
-        validation=conversations.validation.some(effort.evaluated_tokens(section)),
+        train=train,
+        validation=data.validation(effort.evaluated_tokens(section)),
         hardware=hardware,
         stage=paths.finetune,
         fingerprint=fingerprint,
         settings=settings,
         observe=observe,
-        sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
+        sample=Sampler(model, tokenizer, hardware, data.style, config.seed),
         seed=config.seed,
     )
     return Prepared(trainer, start)
-
-
-def _adapter(section: LoraSection, base: Path, config: Config) -> Adapter:
-    """What is to be trained; a name such as smollm2 stays one, a folder gets its whole path."""
-    named = config.model.from_
-    is_name = named is not None and not Path(named).exists() and resolve_model(named) == base
-    return Adapter(
-        rank=section.rank,
-        alpha=section.alpha,
-        dropout=section.dropout,
-        targets=tuple(section.targets),
-        base=str(named) if is_name else str(base.resolve()),
-    )
-
-
-def _trained_share(model: Transformer) -> str:
-    small = sum(parameter.numel() for parameter in adapter_weights(model).values())
-    return (
-        f"Adapter: {small:,} parameters are trained, {small / model.config.num_parameters():.1%} "
-        "of the model's"
-    )

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from chatgpt_cli.checkpoints import Progress, list_checkpoints, name_of, prune
 from chatgpt_cli.config.paths import StagePaths
@@ -32,10 +34,10 @@ from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.events import Evaluated, Note, Observer, Sampled, StepDone
 from chatgpt_cli.training.memory import advise, fitting_sequences, is_out_of_memory
 from chatgpt_cli.training.metrics_log import MetricsLog
-from chatgpt_cli.training.objective import TokenLoss
+from chatgpt_cli.training.objective import Objective
 from chatgpt_cli.training.optimizer import Optimizers
 from chatgpt_cli.training.schedule import learning_rate_factor
-from chatgpt_cli.training.validation import ValidationLoss, evaluate_loss
+from chatgpt_cli.training.validation import ValidationLoss
 from chatgpt_cli.training.watch import Spike, watch_loss
 
 # How many evaluations and checkpoints "auto" spreads over the budget.
@@ -52,6 +54,28 @@ class Result:
     signal: int | None = None
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """What a step did: mean loss, the gradient's norm, targets and tokens, other means."""
+
+    loss: float
+    norm: float
+    targets: int
+    tokens: int
+    means: dict[str, float]
+
+    @classmethod
+    def mean(cls, updates: list[_Taken]) -> _Taken:
+        """Several updates as one."""
+        return cls(
+            fmean(one.loss for one in updates),
+            fmean(one.norm for one in updates),
+            sum(one.targets for one in updates),
+            sum(one.tokens for one in updates),
+            {name: fmean(one.means[name] for one in updates) for name in updates[0].means},
+        )
+
+
 @dataclass
 class Trainer:
     """Everything a run of training is made of; `run` does it.
@@ -63,6 +87,7 @@ class Trainer:
 
     model: Transformer
     tokenizer: Tokenizer
+    objective: Objective
     section: TrainingSection
     train: BatchSource
     validation: Iterable[Batch]
@@ -76,7 +101,6 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.progress = Progress()
-        self._loss = TokenLoss(self.hardware, self.section.label_smoothing)
         self._stop_signal: int | None = None
         # The step and the end of the last checkpoint.
         self._saved: tuple[int, str | None] | None = None
@@ -180,16 +204,15 @@ class Trainer:
             if self._stop_signal is not None:
                 return "interrupted"
             batch = batches.next()
-            loss, norm, targets = self._step(batch, before)
+            taken = self._step(batch, before)
             now = time.perf_counter()
             self.progress.step += 1
-            self.progress.tokens += batch.input_ids.numel()
+            self.progress.tokens += taken.tokens
             self.progress.elapsed = now - started
-            window_tokens += batch.input_ids.numel()
+            window_tokens += taken.tokens
             share = self._share()
             log = self.progress.step % self.section.log_every == 0 or share >= 1
-            speed = window_tokens / (now - window_start)
-            self._tell(share, loss, norm, speed, targets, log=log)
+            self._tell(share, taken, window_tokens / (now - window_start), log=log)
             if log:
                 window_start, window_tokens = now, 0
             spent = time.perf_counter()
@@ -199,14 +222,19 @@ class Trainer:
                 return finished
         return "budget"
 
-    def _step(self, batch: Batch, share: float) -> tuple[float, float, int]:
-        """One optimizer step; mean loss in nats per target, gradient norm, targets.
+    def _step(self, batch: Batch, share: float) -> _Taken:
+        """One step: an update for each batch that the objective makes of this one."""
+        self._optimizers.set_factor(learning_rate_factor(self.section, share))
+        passes = self.objective.passes(self.model, batch, self.progress.step)
+        return _Taken.mean([self._update(part) for part in passes])
+
+    def _update(self, batch: Batch) -> _Taken:
+        """One update of the weights.
 
         The gradient is that of the mean over all targets of the batch, however it is
         divided into micro-batches and however unevenly targets lie in them.
         """
-        self._optimizers.set_factor(learning_rate_factor(self.section, share))
-        targets = int((batch.labels >= 0).sum())
+        targets = self.objective.count(batch)
         if targets == 0:
             raise TrainingError(
                 f"batch {self.progress.step:,} has no token to learn from",
@@ -214,10 +242,13 @@ class Trainer:
                 remedy="Look at the data: every row needs an answer that fits sequence_length.",
             )
         total = torch.zeros((), device=self.hardware.device)
+        sums: dict[str, Tensor] = {}
         for micro in batch.split(self._micro_batch_size):
-            loss = self._loss(self.model, micro.to(self.hardware.device))
-            (loss / targets).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            loss = self.objective(self.model, micro.to(self.hardware.device))
+            (loss.total / targets).backward()  # type: ignore[no-untyped-call]
+            total += loss.total.detach()
+            for name, value in loss.sums.items():
+                sums[name] = sums.get(name, 0) + value.detach()
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.section.gradient_clip or math.inf
         )
@@ -226,7 +257,8 @@ class Trainer:
             self._optimizers.step()
         else:
             self._leave_out(mean, size)
-        return mean, size, targets
+        means = {name: float(value) / targets for name, value in sums.items()}
+        return _Taken(mean, size, targets, batch.input_ids.numel(), means)
 
     # ----------------------------------------------------------------- what goes wrong
 
@@ -300,15 +332,13 @@ class Trainer:
         # The last step of a whole number of epochs should not be missed by rounding.
         return min(1.0, used / amount + 1e-9)
 
-    def _tell(
-        self, share: float, loss: float, norm: float, speed: float, targets: int, *, log: bool
-    ) -> None:
+    def _tell(self, share: float, taken: _Taken, speed: float, *, log: bool) -> None:
         now = self.progress
         left = now.elapsed / share * (1 - share) if share > 0 else math.inf
         epoch = now.step / self.train.batches_per_epoch
         rate = self._optimizers.learning_rate
-        self.observe(StepDone(now.step, share, loss, speed, rate, left, epoch, log))
-        spike = watch_loss(now, loss)
+        self.observe(StepDone(now.step, share, taken.loss, speed, rate, left, epoch, log))
+        spike = watch_loss(now, taken.loss)
         if spike is not None:
             self._report_spike(spike)
         if log:
@@ -318,10 +348,11 @@ class Trainer:
                     "step": now.step,
                     "epoch": round(epoch, 4),
                     "tokens": now.tokens,
-                    "targets": targets,
-                    "loss": loss,
+                    "targets": taken.targets,
+                    "loss": taken.loss,
+                    **taken.means,
                     "learning_rate": rate,
-                    "grad_norm": norm,
+                    "grad_norm": taken.norm,
                     "tokens_per_second": round(speed, 1),
                     "elapsed": round(now.elapsed, 3),
                 }
@@ -357,9 +388,7 @@ class Trainer:
         started = time.perf_counter()
         # Compiling once more for evaluation's shapes would cost more than it gains.
         with torch.compiler.set_stance("force_eager"):
-            result = evaluate_loss(
-                self.model, self.validation, self.tokenizer.token_bytes, self.hardware
-            )
+            result = self.objective.validate(self.model, self.validation)
             self._draw_samples()
         loss, before = result.nats_per_token, self.progress.best_loss
         best = math.isfinite(loss) and (before is None or loss < before)
@@ -382,11 +411,13 @@ class Trainer:
                 "loss": result.nats_per_token,
                 "bits_per_byte": result.bits_per_byte,
                 "accuracy": result.accuracy,
+                **result.details,
                 "best": best,
                 "elapsed": round(self.progress.elapsed, 3),
             }
         )
-        self.observe(Evaluated(step, result.nats_per_token, result.bits_per_byte, best, seconds))
+        loss, bits, details = result.nats_per_token, result.bits_per_byte, result.details
+        self.observe(Evaluated(step, loss, bits, best, seconds, details))
 
     def _draw_samples(self) -> None:
         step = self.progress.step

@@ -1,4 +1,4 @@
-"""Cross entropy of the output layer without the whole matrix of logits."""
+"""Losses of the output layer without the whole matrix of logits."""
 
 from __future__ import annotations
 
@@ -104,3 +104,59 @@ def linear_cross_entropy(
     """
     loss: Tensor = _LinearCrossEntropy.apply(features, weight, labels, label_smoothing, dtype)  # type: ignore[no-untyped-call]
     return loss
+
+
+class _LinearLogProbabilities(torch.autograd.Function):
+    """Multiplies each chunk again in the backward pass: what its gradient is scaled by, which
+    differs from position to position, is not known before."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, labels: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        x, w = features.to(dtype), weight.to(dtype)
+        found = torch.empty(labels.shape, device=x.device)
+        for start in range(0, x.shape[0], CHUNK):
+            part = slice(start, start + CHUNK)
+            logits = (x[part] @ w.T).float()  # (positions, vocab)
+            chosen = logits.gather(1, labels[part, None])[:, 0]
+            found[part] = chosen - logits.logsumexp(-1)
+        ctx.save_for_backward(x, w, labels)
+        ctx.dtypes = features.dtype, weight.dtype
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = outputs
+        x, w, labels = ctx.saved_tensors
+        by_features = torch.empty_like(x)
+        learn_weight = ctx.needs_input_grad[1]
+        by_weight = torch.zeros(w.shape, device=w.device) if learn_weight else None
+        for start in range(0, x.shape[0], CHUNK):
+            part = slice(start, start + CHUNK)
+            # d log p(label) / d logits = one-hot(label) - softmax
+            gradient = torch.softmax(x[part] @ w.T, -1, dtype=torch.float32)
+            gradient *= -scale[part, None]
+            gradient.scatter_add_(1, labels[part, None], scale[part, None])
+            rounded = gradient.to(x.dtype)
+            by_features[part] = rounded @ w
+            if by_weight is not None:
+                by_weight += rounded.T @ x[part]
+        of_features, of_weight = ctx.dtypes
+        weight_gradient = None if by_weight is None else by_weight.to(of_weight)
+        return by_features.to(of_features), weight_gradient, None, None
+
+
+def linear_log_probabilities(
+    features: Tensor, weight: Tensor, labels: Tensor, *, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """log softmax(features @ weight.T)[label] of every position, in nats: (positions,) float32.
+
+    Args:
+        features: (positions, hidden).
+        weight: (vocab, hidden).
+        labels: (positions,) int64, all of them tokens.
+        dtype: what the matrices are multiplied in; sums are float32.
+    """
+    found: Tensor = _LinearLogProbabilities.apply(features, weight, labels, dtype)  # type: ignore[no-untyped-call]
+    return found

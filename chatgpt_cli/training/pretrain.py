@@ -16,9 +16,11 @@ from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import as_before, choose_hardware
+from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.loop import Prepared, Result, Trainer
+from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
@@ -49,7 +51,7 @@ def prepare(
     tokenizer = Tokenizer.load(paths.tokenizer)
     shape = project_shape(config.model, vocab_size=tokenizer.vocab_size)
     length = config.sequence_length(section, shape.context_length)
-    train = _training_batches(config, paths, tokenizer, length)
+    train = training_batches(config, paths, tokenizer, section.batch_size, length)
     effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     validation = held_out_batches(
         config, paths, tokenizer, max_tokens=effort.evaluated_tokens(section)
@@ -61,6 +63,10 @@ def prepare(
         "seed": config.seed,
         "train": train.fingerprint(),
     }
+    teacher = None
+    if section.distill is not None:
+        teacher = Teacher.load(section.distill, tokenizer, causal=shape.causal, stage="pretrain")
+        fingerprint["teacher"] = teacher.hash
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.pretrain, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -87,9 +93,14 @@ def prepare(
             f"({shape.num_parameters(embeddings=False):,} without embeddings)"
         )
     )
+    plain = TokenLoss(hardware, tokenizer.token_bytes, section.label_smoothing)
+    objective: Objective = plain
+    if teacher is not None:
+        objective = DistilledLoss(plain, teacher.ready(hardware))
     trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
+        objective=objective,
         section=section,
         train=train,
         validation=validation,
@@ -104,14 +115,17 @@ def prepare(
     return Prepared(trainer, start)
 
 
-def _training_batches(
-    config: Config, paths: RunPaths, tokenizer: Tokenizer, length: int
+def training_batches(
+    config: Config, paths: RunPaths, tokenizer: Tokenizer, batch_size: int, length: int
 ) -> BatchSource:
+    """The training text of a run, for the objective of its pretraining.
+
+    Raises:
+        DataError: if it was not preprocessed with this tokenizer, or is too short.
+    """
     section = config.pretrain
     shards = _shards(paths, "train", tokenizer)
-    train = TokenWindows(
-        shards, batch_size=section.batch_size, sequence_length=length, seed=config.seed
-    )
+    train = TokenWindows(shards, batch_size=batch_size, sequence_length=length, seed=config.seed)
     if section.objective == "causal":
         return train
     return MaskedWindows(train, tokenizer.vocab_size, section.mask_probability, config.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from chatgpt_cli.generation.classify import classify
 from chatgpt_cli.generation.engine import complete
 from chatgpt_cli.generation.fill_mask import fill_masks
 from chatgpt_cli.generation.sampling import Sampling
@@ -12,6 +13,8 @@ from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
+
+Style = Literal["text", "chat"]
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,14 @@ class Sampler:
     model: Transformer
     tokenizer: Tokenizer
     hardware: Hardware
-    style: Literal["text", "chat"]
+    style: Style
     seed: int
 
     def __call__(self, prompt: str, max_tokens: int) -> str:
         with self.hardware.autocast():
+            if self.model.config.labels:
+                (found,) = classify(self.model, self.tokenizer, [(prompt,)])
+                return f"{found.label} ({found.probability:.1%})"
             if not self.model.config.causal:
                 return self._filled(prompt)
             if self.style == "chat":

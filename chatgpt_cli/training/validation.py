@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class ValidationLoss:
     bits_per_byte: float | None
     accuracy: float
     tokens: int
+    # What else an objective measures, by name.
+    details: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def perplexity(self) -> float:

@@ -1,117 +1,26 @@
 """Rows in people's formats, packing, and what finetuning learns from them."""
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.batch import IGNORE
+from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
+from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.packing import pack
-from chatgpt_cli.data.row_formats import convert
-from chatgpt_cli.data.rows import read_rows
+from chatgpt_cli.data.row_encoder import RowEncoder
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import DataError
+from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.special import END, PAD
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-
-GOOD: list[tuple[str, dict[str, Any], list[str]]] = [
-    ("messages", {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, ["a", "b"]),
-    ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, {"role": "assistant", "content": "b"}]}, ["a", "b"]),
-    ("sharegpt", {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "s"}, ["s", "a", "b"]),
-    ("alpaca", {"instruction": "a", "input": "x", "output": "b", "history": [["p", "q"]]}, ["p", "q", "a\nx", "b"]),
-    ("prompt_and_completion", {"prompt": "a", "completion": "b"}, ["a", "b"]),
-    ("prompt_and_completion", {"question": "a", "answer": "b"}, ["a", "b"]),
-    ("question_about_text", {"context": "c", "question": "a", "answers": {"text": ["b", "d"]}}, ["c\na", "b"]),
-    ("translation", {"src": "hello", "tgt": "你好"}, ["Translate into Chinese: hello", "你好"]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "row", "contents"), GOOD)
-def test_formats_are_found_by_their_fields(
-    name: str, row: dict[str, Any], contents: list[str]
-) -> None:
-    found, messages = convert(row)
-    assert found == name and [m.content for m in messages] == contents
-
-
-def _turns(*roles: str) -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": "x"} for role in roles]}
-
-
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"mesages": []}, "did you mean 'messages'"),
-    ({"messages": "x"}, "must be a list"),
-    (_turns("user"), "no assistant message"),
-    (_turns("assistant", "user"), "begins with the assistant"),
-    (_turns("user", "user", "assistant"), "messages 1 and 2 are both by the user"),
-    (_turns("user", "assistant", "user"), "last message is by the user"),
-    (_turns("user", "system", "assistant"), "must come first"),
-    (_turns("user", "asistant"), "did you mean 'assistant'"),
-    ({"instruction": "a"}, "no output"),
-    ({"prompt": "a", "completion": ""}, "message 2, by the assistant, is empty"),
-    ({"prompt": 5, "completion": "b"}, "prompt must be text, it holds int"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "only text"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("row", "reason"), BAD)
-def test_faults_have_messages_of_their_own(row: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        convert(row)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["messages", "role", "content", "from", "value", "prompt", "completion", "history", "instruction", "output", "weight"]), inner, max_size=4),
-    max_leaves=12,
-)  # fmt: skip
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    row=st.dictionaries(
-        st.sampled_from(
-            [
-                "messages",
-                "conversations",
-                "instruction",
-                "output",
-                "history",
-                "prompt",
-                "completion",
-                "context",
-                "question",
-                "answers",
-                "src",
-                "tgt",
-            ]
-        ),
-        JSON,
-        max_size=4,
-    )
-)
-def test_any_row_is_read_or_refused(row: dict[str, Any]) -> None:
-    with contextlib.suppress(ValueError):
-        convert(row)
-
-
-def test_faults_name_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    rows = [json.dumps(GOOD[0][1]), json.dumps(_turns("user")), "{"]
-    path.write_text("\n".join(rows), encoding="utf-8")
-    with pytest.raises(DataError) as error:
-        read_rows([str(path)], on_error="stop")
-    assert "rows.jsonl:2: there is no assistant" in str(error.value)
-    assert "rows.jsonl:3" in str(error.value)
-    report = read_rows([str(path)], on_error="skip")
-    assert len(report.rows) == 1 and sum(report.problems.counts.values()) == 2
+from tests.conftest import ENGLISH
 
 
 @given(lengths=st.lists(st.integers(1, 32), min_size=1, max_size=200), bins=st.integers(1, 20))
@@ -188,3 +97,50 @@ def test_answer_that_is_too_long_is_refused(tmp_path: Path, tokenizer: Tokenizer
     rows = [*ROWS, ("say", "a dog saw the cat " * 20)]
     with pytest.raises(DataError, match="the answer alone has"):
         _data(tmp_path, tokenizer, rows)
+
+
+def _encoder(tokenizer: Tokenizer, length: int, **section: Any) -> Any:
+    return RowEncoder(FinetuneSection.model_validate(section), tokenizer, length)
+
+
+WORDS = st.lists(st.sampled_from(ENGLISH), min_size=1, max_size=12).map(" ".join)
+TURNS = st.lists(st.tuples(WORDS, WORDS, st.booleans()), min_size=1, max_size=5)
+
+
+@given(system=st.none() | WORDS, turns=TURNS, length=st.integers(8, 60))
+def test_truncation_keeps_an_answer_and_its_end(
+    tokenizer: Tokenizer, system: str | None, turns: list[tuple[str, str, bool]], length: int
+) -> None:
+    messages = [Message("system", system)] if system else []
+    for question, answer, learnt in turns:
+        messages += [Message("user", question), Message("assistant", answer, float(learnt))]
+    whole = render(messages, tokenizer)
+    try:
+        (cut,) = _encoder(tokenizer, length).rendered(ChatRow(tuple(messages), "here"))
+    except RowFault as fault:
+        assert fault.kind in ("nothing to learn", "answer too long")
+        assert not any(whole.targets) or len(whole.ids) > length
+        return
+    assert len(cut.ids) <= length
+    kept = [token for token, target in zip(cut.ids, cut.targets, strict=True) if target]
+    every = [token for token, target in zip(whole.ids, whole.targets, strict=True) if target]
+    # The last answers to be learnt, whole, each with its end.
+    assert kept and kept == every[len(every) - len(kept) :]
+    assert kept[-1] == END and kept.count(END) <= every.count(END)
+    assert len(kept) == len(every) or every[len(every) - len(kept) - 1] == END
+
+
+def test_plain_text_is_learnt_to_its_end(tokenizer: Tokenizer) -> None:
+    text = "the cat and the dog saw a red kite " * 5
+    pieces = _encoder(tokenizer, 16).rendered(TextRow(text, "here"))
+    learnt = [t for p in pieces for t, target in zip(p.ids, p.targets, strict=True) if target]
+    assert learnt == [*tokenizer.encode(text), tokenizer.eos_id]
+    assert all(len(piece.ids) <= 16 for piece in pieces) and pieces[0].ids[0] == tokenizer.bos_id
+
+
+def test_rows_that_do_not_fit_are_counted_when_skipped(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    rows = [*ROWS, ("say", "a dog saw the cat " * 20)]
+    data = _data(tmp_path, tokenizer, rows, on_error="skip")
+    assert "Left out: 1 rows (1 answer too long)" in data.notes

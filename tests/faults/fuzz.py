@@ -27,9 +27,10 @@ from chatgpt_cli.checkpoints import best_checkpoint, damage
 from chatgpt_cli.config.loader import load_config
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.config.schema import TokenizerSection
+from chatgpt_cli.data.formats.fields import RowFault
+from chatgpt_cli.data.formats.recognise import recognise
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.records import read_rows, read_text
-from chatgpt_cli.data.row_formats import convert
 from chatgpt_cli.data.shards import ShardWriter, TokenShards, write_manifest
 from chatgpt_cli.data.sources import DataFile
 from chatgpt_cli.errors import ChatGPTError
@@ -69,9 +70,9 @@ def _rows(kind: str) -> Target:
         for row in read_rows(file):
             if isinstance(row, Problem):
                 continue
-            # What a row format says of a row is a ValueError, which becomes a problem.
-            with contextlib.suppress(ValueError):
-                convert(row.fields)
+            # What a format says of a row becomes a problem.
+            with contextlib.suppress(RowFault):
+                recognise(row.fields)
 
     read.__doc__ = f"Rows in a {kind} file, in any of the formats."
     return read

@@ -3,7 +3,9 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +16,15 @@ from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
 from chatgpt_cli.errors import ConfigError, DataError, TrainingError
-from chatgpt_cli.training import device, loop, memory
+from chatgpt_cli.training import device, memory, objective
 from chatgpt_cli.training.events import Event, Note, StepDone
 from chatgpt_cli.training.finetune import finetune
 from chatgpt_cli.training.loop import Result
 from chatgpt_cli.training.metrics_log import read_metrics
+from chatgpt_cli.training.objective import Loss, TokenLoss
+from chatgpt_cli.training.prefer import prefer
 from chatgpt_cli.training.pretrain import pretrain
+from chatgpt_cli.training.reinforce import reinforce
 from chatgpt_cli.training.start import Finished, Mode
 
 
@@ -54,14 +59,20 @@ def _train(
         if isinstance(event, StepDone) and event.step == stop_at:
             raise _Stop
 
-    run = pretrain if stage == "pretrain" else finetune
+    stages = {"pretrain": pretrain, "finetune": finetune, "prefer": prefer, "reinforce": reinforce}
+    run = stages[stage]
     return run(config, RunPaths(config.run_dir), mode=mode, observe=observe)
+
+
+def _changed(loss: Loss, *, factor: float = 1.0, more: float = 0.0) -> Loss:
+    return replace(loss, total=loss.total * factor + more)
 
 
 def _weights(stage: StagePaths) -> dict[str, torch.Tensor]:
     folder = stage.pointed(stage.latest)
     assert folder is not None
-    return load_file(folder / "model.safetensors")
+    adapter = folder / "adapter_model.safetensors"
+    return load_file(adapter if adapter.is_file() else folder / "model.safetensors")
 
 
 def _losses(stage: StagePaths) -> list[tuple[str, int, float]]:
@@ -86,14 +97,21 @@ MASKED = (
         ("pretrain", MASKED),
         ("pretrain", ("hardware.gradient_checkpointing=true", "pretrain.dropout=0.2")),
         ("finetune", ("finetune.dropout=0.1", "finetune.label_smoothing=0.1")),
+        ("finetune", ("finetune.replay=0.3", "finetune.freeze_layers=1")),
+        ("finetune", ("finetune.distill={teacher: run/pretrain/checkpoints/step-00000012}",)),
+        ("prefer", ("prefer.dropout=0.1",)),
+        ("prefer", ("prefer.lora={rank: 2, dropout: 0.1}",)),
+        ("reinforce", ("reinforce.kl=0.1", "reinforce.updates=2")),
+        ("reinforce", ("reinforce.kl=0.1", "reinforce.lora={rank: 2}")),
     ],
 )
 @pytest.mark.parametrize("stop_at", [7, 9])
 def test_killed_and_resumed_is_the_same_to_the_bit(
     project: Path, stage: str, overrides: tuple[str, ...], stop_at: int
 ) -> None:
+    overrides = tuple(text.replace("run/", f"{project / 'run'}/") for text in overrides)
     paths = _prepare(project, *overrides)
-    if stage == "finetune":
+    if stage != "pretrain":
         _train(project, "pretrain", *overrides)
     files = StagePaths(paths.root / stage)
     _train(project, stage, *overrides)
@@ -204,15 +222,15 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = _prepare(project)
-    plain = loop.TokenLoss.__call__
+    plain = TokenLoss.__call__
     calls = 0
 
-    def poisoned(self: loop.TokenLoss, *arguments: object) -> torch.Tensor:
+    def poisoned(self: TokenLoss, *arguments: Any) -> Loss:
         nonlocal calls
         calls += 1
-        return plain(self, *arguments) * (math.nan if calls == 7 else 1)  # type: ignore[arg-type]
+        return _changed(plain(self, *arguments), factor=math.nan if calls == 7 else 1.0)
 
-    monkeypatch.setattr(loop.TokenLoss, "__call__", poisoned)
+    monkeypatch.setattr(TokenLoss, "__call__", poisoned)
     with pytest.raises(TrainingError, match=r"loss is nan .* at step 7 \(batch 6\)") as error:
         _train(project, "pretrain")
     assert "step-00000004" in str(error.value)
@@ -222,7 +240,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_update(
 
 def test_early_stopping_keeps_the_best(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = _prepare(project)
-    plain = loop.evaluate_loss
+    plain = objective.evaluate_loss
     calls = 0
 
     def rising(*arguments: object) -> object:
@@ -231,7 +249,7 @@ def test_early_stopping_keeps_the_best(project: Path, monkeypatch: pytest.Monkey
         result = plain(*arguments)  # type: ignore[arg-type]
         return type(result)(float(calls), None, 0.0, result.tokens)
 
-    monkeypatch.setattr(loop, "evaluate_loss", rising)
+    monkeypatch.setattr(objective, "evaluate_loss", rising)
     overrides = ("pretrain.budget=60 steps", "pretrain.early_stopping=3", "pretrain.keep_last=1")
     result = _train(project, "pretrain", *overrides)
     assert isinstance(result, Result) and result.reason == "early stopping"
@@ -257,17 +275,17 @@ def test_checkpoints_open_in_transformers(project: Path) -> None:
 
 def _poison(monkeypatch: pytest.MonkeyPatch, call: int, error: Exception | None = None) -> None:
     """Make one loss NaN, or an error."""
-    plain = loop.TokenLoss.__call__
+    plain = TokenLoss.__call__
     calls = 0
 
-    def poisoned(self: loop.TokenLoss, *arguments: object) -> torch.Tensor:
+    def poisoned(self: TokenLoss, *arguments: Any) -> Loss:
         nonlocal calls
         calls += 1
         if calls == call and error is not None:
             raise error
-        return plain(self, *arguments) * (math.nan if calls == call else 1)  # type: ignore[arg-type]
+        return _changed(plain(self, *arguments), factor=math.nan if calls == call else 1.0)
 
-    monkeypatch.setattr(loop.TokenLoss, "__call__", poisoned)
+    monkeypatch.setattr(TokenLoss, "__call__", poisoned)
 
 
 def test_a_bad_step_can_be_left_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,15 +311,15 @@ def test_out_of_memory_becomes_advice(project: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_spike_is_told_and_logged(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = _prepare(project)
-    plain = loop.TokenLoss.__call__
+    plain = TokenLoss.__call__
     calls = 0
 
-    def jumping(self: loop.TokenLoss, *arguments: object) -> torch.Tensor:
+    def jumping(self: TokenLoss, *arguments: Any) -> Loss:
         nonlocal calls
         calls += 1
-        return plain(self, *arguments) + (5000.0 if calls == 70 else 0.0)  # type: ignore[arg-type]
+        return _changed(plain(self, *arguments), more=5000.0 if calls == 70 else 0.0)
 
-    monkeypatch.setattr(loop.TokenLoss, "__call__", jumping)
+    monkeypatch.setattr(TokenLoss, "__call__", jumping)
     events: list[Event] = []
     more = ("pretrain.budget=80 steps", "pretrain.eval_every=80", "pretrain.save_every=80")
     _train(project, "pretrain", *more, events=events)

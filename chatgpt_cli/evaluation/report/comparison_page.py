@@ -5,14 +5,14 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from chatgpt_cli.config.paths import RunPaths
+from chatgpt_cli.config.paths import STAGES, RunPaths
 from chatgpt_cli.evaluation.comparison import Against, ComparedMetric, Comparison
 from chatgpt_cli.evaluation.report.curves import COLOURS, chart
 from chatgpt_cli.evaluation.report.page import page, section, table
 from chatgpt_cli.evaluation.report.predictions import marked
 from chatgpt_cli.evaluation.svg import Axis, Line
 from chatgpt_cli.evaluation.verdict import series, smooth
-from chatgpt_cli.evaluation.words import Words, same
+from chatgpt_cli.evaluation.words import STAGE_NAMES, Words, same
 from chatgpt_cli.files import write_text
 from chatgpt_cli.training.metrics_log import read_metrics
 
@@ -124,16 +124,12 @@ def _settings(found: Comparison) -> str:
 
 def _curves(found: Comparison) -> str:
     charts = []
-    for stage, title in (
-        ("pretrain", Words("Pretraining", "预训练")),
-        ("finetune", Words("Finetuning", "微调")),
-    ):
+    for stage in STAGES:
+        title = STAGE_NAMES[stage]
         losses, training = [], []
         for run, folder, colour in zip(found.runs, found.folders, COLOURS, strict=False):
             paths = RunPaths(folder)
-            records = read_metrics(
-                (paths.pretrain if stage == "pretrain" else paths.finetune).metrics
-            )
+            records = read_metrics(paths.stage(stage).metrics)
             held_out = series(records, "validation", "loss")
             losses.append(Line(same(run), held_out, colour, dots=True))
             training.append(Line(same(run), smooth(series(records, "train", "loss")), colour))

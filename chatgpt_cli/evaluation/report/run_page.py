@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from chatgpt_cli.config.paths import RunPaths
+from chatgpt_cli.config.paths import STAGES, RunPaths
 from chatgpt_cli.data.shards import read_manifest
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.evaluation.advice import next_steps
@@ -19,11 +19,9 @@ from chatgpt_cli.evaluation.report.predictions import prediction_lists
 from chatgpt_cli.evaluation.report.scores import class_figures, score_table, signatures
 from chatgpt_cli.evaluation.results import Evaluation, read_evaluation
 from chatgpt_cli.evaluation.verdict import Record, series
-from chatgpt_cli.evaluation.words import Words
+from chatgpt_cli.evaluation.words import STAGE_NAMES, Words
 from chatgpt_cli.files import write_text
 from chatgpt_cli.training.metrics_log import read_metrics
-
-_STAGES = {"pretrain": Words("Pretraining", "预训练"), "finetune": Words("Finetuning", "微调")}
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ def read_run(paths: RunPaths, *, config: str) -> RunReport:
     Raises:
         DataError: if its evaluation is damaged.
     """
-    stages = {
-        stage.root.name: read_metrics(stage.metrics) for stage in (paths.pretrain, paths.finetune)
+    stages: dict[str, list[Record]] = {
+        name: read_metrics(paths.stage(name).metrics) for name in STAGES
     }
     there = (paths.evaluate / "results.json").is_file()
     try:
@@ -71,7 +69,7 @@ def write_run_page(path: Path, run: RunReport) -> None:
         *_evaluated(run.evaluation),
         section(Words("A look inside", "模型内部"), _inside(run.inspection)),
         *(
-            section(_STAGES[name], stage_charts(records), _ended(records))
+            section(STAGE_NAMES[name], stage_charts(records), _ended(records))
             for name, records in run.stages.items()
             if records
         ),
@@ -120,7 +118,7 @@ def _headline(run: RunReport) -> list[tuple[Words, str]]:
         losses = series(records, "validation", "loss")
         if losses:
             best = min(loss for _, loss in losses)
-            title = Words(f"{name}: best validation loss", f"{_STAGES[name].zh}：最佳验证损失")
+            title = Words(f"{name}: best validation loss", f"{STAGE_NAMES[name].zh}：最佳验证损失")
             found.append((title, f"{best:.4f}"))
     return found
 

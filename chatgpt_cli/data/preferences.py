@@ -1,0 +1,141 @@
+"""Rows with a better and a worse answer, read and encoded for preference training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from chatgpt_cli.config.schema import PreferSection
+from chatgpt_cli.data.formats.conversations import ChatRow
+from chatgpt_cli.data.formats.preferences import PreferenceRow
+from chatgpt_cli.data.pairs import HeldOutPairs, PairBatches, Pairs
+from chatgpt_cli.data.rows import read_preferences
+from chatgpt_cli.data.sft import Conversations
+from chatgpt_cli.data.split import held_out_rows, text_of
+from chatgpt_cli.errors import DataError
+from chatgpt_cli.tokenizer.chat import Message, Rendered, render
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """Both splits, and what the user should know about how they were made.
+
+    `learnt` goes through the training pairs once, in order.
+    """
+
+    train: PairBatches
+    learnt: HeldOutPairs
+    validation: HeldOutPairs
+    notes: list[str]
+
+
+def load_pairs(
+    section: PreferSection,
+    tokenizer: Tokenizer,
+    sequence_length: int,
+    *,
+    system_prompt: str | None,
+    seed: int,
+) -> PreferenceData:
+    """Read, split, encode and truncate the rows of `prefer.data`.
+
+    A pair's split depends on its question, so that no question is in both.
+
+    Raises:
+        DataError: rows that cannot be used, none to train on, or none to validate with.
+    """
+    rows, held_out = _split(section)
+    encoder = _Encoder(tokenizer, sequence_length, system_prompt)
+    train, validation = encoder.encode(rows), encoder.encode(held_out)
+    batches = PairBatches(
+        train, batch_size=section.batch_size, sequence_length=sequence_length, seed=seed
+    )
+    at_once = max(1, 4096 // sequence_length)
+    notes = [f"Pairs: {len(train):,} to train on, {len(validation):,} to validate with"]
+    if encoder.truncated:
+        notes.append(
+            f"{encoder.truncated:,} questions are too long for {sequence_length} tokens with "
+            "their answers and were cut at the front"
+        )
+    return PreferenceData(
+        batches,
+        HeldOutPairs(train, at_once, sequence_length),
+        HeldOutPairs(validation, at_once, sequence_length),
+        notes,
+    )
+
+
+def _split(section: PreferSection) -> tuple[list[PreferenceRow], list[PreferenceRow]]:
+    setting = "prefer.on_error"
+    rows = read_preferences(section.data, on_error=section.on_error, setting=setting).rows
+    count = len(rows)
+    if section.validation_data:
+        held_out = read_preferences(
+            section.validation_data, on_error=section.on_error, setting=setting
+        ).rows
+    else:
+        asked = [ChatRow(row.prompt, row.place) for row in rows]
+        kept = held_out_rows(asked, section.validation_fraction, text_of)
+        chosen = {row.messages for row in kept}
+        held_out = [row for row in rows if row.prompt in chosen]
+        rows = [row for row in rows if row.prompt not in chosen]
+    if not rows or not held_out:
+        raise DataError(
+            f"{count} rows give {len(rows)} for training and {len(held_out)} for validation; "
+            "both are needed",
+            place="prefer.data",
+            remedy="Add rows, raise prefer.validation_fraction, or name validation_data.",
+        )
+    return rows, held_out
+
+
+class _Encoder:
+    """Renders pairs and cuts questions that are too long, alike before both answers."""
+
+    def __init__(self, tokenizer: Tokenizer, length: int, system_prompt: str | None) -> None:
+        self._tokenizer = tokenizer
+        self._length = length
+        self._system = system_prompt
+        self.truncated = 0
+
+    def encode(self, rows: Sequence[PreferenceRow]) -> Pairs:
+        """All rows, end to end."""
+        parts = [part for row in rows for part in self._pair(row)]
+        lengths = [len(part.ids) for part in parts]
+        conversations = Conversations(
+            ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
+            targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
+            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            pad_id=self._tokenizer.pad_id,
+        )
+        return Pairs(conversations, np.zeros(len(conversations.ids), dtype=np.float32))
+
+    def _pair(self, row: PreferenceRow) -> tuple[Rendered, Rendered]:
+        prompt = [replace(message, weight=0.0) for message in row.prompt]
+        if self._system and prompt[0].role != "system":
+            prompt.insert(0, Message("system", self._system))
+        answers = (row.chosen, row.rejected)
+        both = [render([*prompt, *answer], self._tokenizer) for answer in answers]
+        asked = [one.targets.index(True) for one in both]
+        room = self._length - max(len(one.ids) - n for one, n in zip(both, asked, strict=True))
+        if room < 1:
+            raise DataError(
+                f"an answer alone is longer than a sequence of {self._length:,} tokens",
+                place=row.place,
+                remedy="Shorten it, raise prefer.sequence_length, or leave the row out.",
+            )
+        if max(asked) > room:
+            self.truncated += 1
+            both = [_cut(one, n, room) for one, n in zip(both, asked, strict=True)]
+        return both[0], both[1]
+
+
+def _cut(rendered: Rendered, asked: int, room: int) -> Rendered:
+    """Keep the first token, and of the `asked` tokens before the answer the last."""
+    head = rendered.ids[: int(room > 1)]
+    before = [*head, *rendered.ids[asked - room + len(head) : asked]]
+    answer = rendered.targets[asked:]
+    return Rendered([*before, *rendered.ids[asked:]], [*[False] * len(before), *answer])

@@ -1,0 +1,104 @@
+"""Which rows are learnt, and which are kept aside to validate with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeVar
+
+from chatgpt_cli.config.schema import Rows
+from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
+from chatgpt_cli.data.rows import RowReport, read_rows
+from chatgpt_cli.errors import DataError
+
+T = TypeVar("T")
+
+
+class RowsSection(Protocol):
+    """The keys that say which rows a stage learns from, and which are kept aside."""
+
+    @property
+    def data(self) -> Sequence[Rows]: ...
+    @property
+    def validation_data(self) -> Sequence[Rows]: ...
+    @property
+    def validation_fraction(self) -> float: ...
+    @property
+    def on_error(self) -> Literal["stop", "skip"]: ...
+
+
+def split_rows(
+    section: RowsSection, stage: str
+) -> tuple[list[ChatRow], list[ChatRow], RowReport[ChatRow]]:
+    """Conversations to train on, to validate with, and what was read and left out.
+
+    Raises:
+        DataError: rows that cannot be used, none to train on, or none to validate with.
+    """
+    setting = f"{stage}.on_error"
+
+    def read(data: Sequence[Rows]) -> RowReport[ChatRow]:
+        return read_rows(data, on_error=section.on_error, setting=setting)
+
+    return divide_rows(section, stage, read, text_of)
+
+
+def divide_rows(
+    section: RowsSection,
+    stage: str,
+    read: Callable[[Sequence[Rows]], RowReport[T]],
+    text_of: Callable[[T], str],
+) -> tuple[list[T], list[T], RowReport[T]]:
+    """Rows to train on, rows to validate with, and what was read and left out.
+
+    Args:
+        section: names the files, and the share kept aside where it names no others.
+        stage: the section's name.
+        read: reads files.
+        text_of: decides where a row belongs; rows with the same text stay together.
+
+    Raises:
+        DataError: rows that cannot be used, none to train on, or none to validate with.
+    """
+    report = read(section.data)
+    rows = report.rows
+    if section.validation_data:
+        others = read(section.validation_data)
+        held_out = others.rows
+        report.problems.counts.update(others.problems.counts)
+    else:
+        held_out = held_out_rows(rows, section.validation_fraction, text_of)
+        chosen = {text_of(row) for row in held_out}
+        rows = [row for row in rows if text_of(row) not in chosen]
+    if not rows or not held_out:
+        raise DataError(
+            f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
+            "validation; both are needed",
+            place=f"{stage}.data",
+            remedy=f"Add rows, raise {stage}.validation_fraction, or name validation_data.",
+        )
+    return rows, held_out, report
+
+
+def held_out_rows(rows: list[T], fraction: float, text_of: Callable[[T], str]) -> list[T]:
+    """Rows chosen by a hash of their text; at least one where there are two.
+
+    A row's place depends on its own text, so it stays there when rows are added.
+    """
+    if not fraction or len(rows) < 2:
+        return []
+    chances = [_chance(text_of(row)) for row in rows]
+    chosen = [row for row, chance in zip(rows, chances, strict=True) if chance < fraction]
+    return chosen or [rows[chances.index(min(chances))]]
+
+
+def text_of(row: ChatRow | TextRow) -> str:
+    """What makes a row the same as another."""
+    if isinstance(row, TextRow):
+        return row.text
+    return "\0".join(f"{message.role}\0{message.content}" for message in row.messages)
+
+
+def _chance(text: str) -> float:
+    digest = hashlib.blake2b(text.encode("utf-8", errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64

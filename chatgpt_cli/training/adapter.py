@@ -1,0 +1,32 @@
+"""The adapter that a stage trains instead of the whole model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chatgpt_cli.config.schema import Config, LoraSection
+from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.model.lora import Adapter, adapter_weights
+from chatgpt_cli.model.transformer import Transformer
+
+
+def new_adapter(section: LoraSection, base: Path, config: Config) -> Adapter:
+    """What is to be trained; a name such as smollm2 stays one, a folder gets its whole path."""
+    named = config.model.from_
+    is_name = named is not None and not Path(named).exists() and resolve_model(named) == base
+    return Adapter(
+        rank=section.rank,
+        alpha=section.alpha,
+        dropout=section.dropout,
+        targets=tuple(section.targets),
+        base=str(named) if is_name else str(base.resolve()),
+    )
+
+
+def trained_share(model: Transformer) -> str:
+    """How much is trained, for the user."""
+    small = sum(parameter.numel() for parameter in adapter_weights(model).values())
+    return (
+        f"Adapter: {small:,} parameters are trained, {small / model.config.num_parameters():.1%} "
+        "of the model's"
+    )

@@ -1,0 +1,91 @@
+"""Direct preference optimisation (DPO; Rafailov et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from chatgpt_cli.data.batch import Batch
+from chatgpt_cli.data.pairs import HeldOutPairs, PairBatch
+from chatgpt_cli.errors import DataError
+from chatgpt_cli.model.transformer import Transformer, inference
+from chatgpt_cli.training.device import Hardware
+from chatgpt_cli.training.objective import Loss, answer_segments, target_log_probabilities
+from chatgpt_cli.training.validation import ValidationLoss
+
+
+@dataclass(frozen=True)
+class PreferenceLoss:
+    """-log sigmoid(margin) of each pair, with margin = beta * (r(better) - r(worse)).
+
+    r is log p(answer) - log p_before(answer), the answer's reward. With label smoothing
+    e, a pair counts as the wrong way round with probability e: (1 - e) and e times the
+    loss of either way (conservative DPO; Mitchell 2023).
+    """
+
+    hardware: Hardware
+    beta: float
+    label_smoothing: float = 0.0
+
+    def passes(self, _model: Transformer, batch: Batch, _step: int) -> Iterator[Batch]:
+        yield batch
+
+    def count(self, batch: Batch) -> int:
+        """The pairs."""
+        return int(answer_segments(batch).sum()) // 2
+
+    def __call__(self, model: Transformer, batch: Batch) -> Loss:
+        """The loss of the batch's pairs, and sums of what tells how they are told apart.
+
+        accuracy: the better answer has the higher reward (equal ones count half). margin:
+        as above. better, worse: rewards in nats. A falling reward of the better answers
+        means that they become less probable too.
+        """
+        assert isinstance(batch, PairBatch)
+        moved = target_log_probabilities(model, batch, self.hardware) - batch.reference
+        answers = answer_segments(batch)  # (batch, segments)
+        rewards = torch.zeros(answers.shape, device=moved.device)
+        rewards = rewards.scatter_add(1, batch.segment_ids, moved)
+        better, worse = rewards[0::2][answers[0::2]], rewards[1::2][answers[1::2]]  # (pairs,)
+        margin = self.beta * (better - worse)
+        e = self.label_smoothing
+        loss = -(1 - e) * F.logsigmoid(margin) - e * F.logsigmoid(-margin)
+        right = (margin > 0).float() + 0.5 * (margin == 0).float()
+        sums = {
+            "accuracy": right.sum(),
+            "margin": margin.sum(),
+            "better": better.sum(),
+            "worse": worse.sum(),
+        }
+        return Loss(loss.sum(), sums)
+
+    def validate(self, model: Transformer, batches: Iterable[Batch]) -> ValidationLoss:
+        """The same of held-out pairs.
+
+        Raises:
+            DataError: if there are none.
+        """
+        total, pairs = 0.0, 0
+        sums: dict[str, float] = {}
+        with inference(model):
+            for batch in batches:
+                pairs += self.count(batch)
+                loss = self(model, batch.to(self.hardware.device))
+                total += float(loss.total)
+                for name, value in loss.sums.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+        if not pairs:
+            raise DataError("there are no pairs to validate with", place="prefer.validation_data")
+        means = {name: value / pairs for name, value in sums.items()}
+        return ValidationLoss(total / pairs, None, means["accuracy"], pairs, means)
+
+
+def set_reference(model: Transformer, held: HeldOutPairs, hardware: Hardware) -> None:
+    """Compute once what every pair's answers are worth to the model before it is trained."""
+    with inference(model):
+        for bins in held.bins():
+            batch = held.pairs.rows(bins, held.sequence_length).to(hardware.device)
+            held.pairs.set_reference(bins, target_log_probabilities(model, batch, hardware).cpu())
