@@ -8,6 +8,8 @@ from torch import Tensor
 
 from chatgpt_cli.model import inference
 from chatgpt_cli.model.inference import InferenceModel
+from chatgpt_cli.model.native.library import load_library
+from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.packed_linear import Int4Linear, Int8Linear, pack_linear
 from chatgpt_cli.model.transformer import Transformer
 from tests.model.test_transformer import CHOICES, build, tokens
@@ -26,6 +28,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 CHOSEN = {name: one for name, one in CHOICES.items() if one.get("causal", True)} | FAMILIES
 
 
+@pytest.fixture(params=["PyTorch", "compiled"])
+def library(request: pytest.FixtureRequest) -> Any:
+    """None, or the compiled code, which must compute the same."""
+    if request.param == "PyTorch":
+        return None
+    return load_library(build=True) or pytest.skip("no C++ compiler")
+
+
 def begin(model: InferenceModel, rows: int, slots: int) -> Any:
     cache = model.new_cache()
     cache.reserve(rows, slots)
@@ -40,10 +50,12 @@ def logits_of(model: Transformer, ids: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("chunk", [512, 3])
 @pytest.mark.parametrize("name", CHOSEN)
-def test_rows_of_unequal_length(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_unequal_length(
+    name: str, chunk: int, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "_CHUNK", chunk)
     trained = build(**CHOSEN[name])
-    model = InferenceModel(trained)
+    model = InferenceModel(trained, library=library)
     ids, lengths = tokens(3, 12), [3, 7, 5]
     expected = logits_of(trained, ids)
     cache = begin(model, 3, 11)
@@ -65,9 +77,10 @@ def test_rows_of_unequal_length(name: str, chunk: int, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_token_by_token(name: str) -> None:
+def test_token_by_token(name: str, library: Any) -> None:
     trained = build(**CHOSEN[name])
-    model = InferenceModel(trained)
+    model = InferenceModel(trained, library=library)
+    assert (model.native is None) == (library is None)
     ids = tokens(2, 8)
     expected = logits_of(trained, ids)
     cache = begin(model, 2, 8)
@@ -77,9 +90,9 @@ def test_token_by_token(name: str) -> None:
         torch.testing.assert_close(now, expected[:, position], atol=2e-5, rtol=1e-4)
 
 
-def test_bfloat16_stays_close() -> None:
+def test_bfloat16_stays_close(library: Any) -> None:
     trained = build().to(torch.bfloat16)
-    model = InferenceModel(trained)
+    model = InferenceModel(trained, library=library)
     ids = tokens(2, 8)
     cache = begin(model, 2, 9)
     now = model.prefill(cache, 0, ids.tolist())
