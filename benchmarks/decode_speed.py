@@ -84,7 +84,8 @@ def ours(
     model: Transformer, tokenizer: Tokenizer, quantization: Quantization, streams: int = 1
 ) -> Contestant:
     """This project's engine, as the server uses it."""
-    packed = InferenceModel(model, quantization, library=load_library(build=True))
+    library = load_library(torch.device("cpu"), build=True)
+    packed = InferenceModel(model, quantization, library=library)
     engine = Engine(packed, tokenizer, max_rows=streams)
 
     def decode(tokens: int) -> float:

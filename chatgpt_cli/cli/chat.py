@@ -62,7 +62,7 @@ def chat(
         seed=seed,
     )
     conversation = Conversation(
-        options.open_engine(project, opened, quantize),
+        options.open_engine(project, opened, quantize, build=True),
         sampling,
         options.system_prompt(project, opened.stage),
     )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from chatgpt_cli.generation.sampling import Sampling
     from chatgpt_cli.tokenizer.chat import Message
 
+# So many texts take longer than compiling, which happens once on a machine.
+_MANY_TEXTS = 20
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -129,8 +131,11 @@ def generate(
     ids = [_ids(project, opened, item, as_chat=as_chat) for item in prompts]
     constraint = _constraint(opened, choice or [], regex, json_schema)
     section = project.config.generate
+    kind = quantize or section.quantize
+    # In few bits the compiled code rounds a little differently: the same in every run then.
+    build = len(prompts) * n >= _MANY_TEXTS or kind != "none"
     writer = _Writer(
-        engine=options.open_engine(project, opened, quantize),
+        engine=options.open_engine(project, opened, kind, build=build),
         sampling=sampling,
         beams=section.beams if beams is None else beams,
         length_penalty=section.length_penalty if length_penalty is None else length_penalty,

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from chatgpt_cli.model import inference
 from chatgpt_cli.model.inference import InferenceModel
-from chatgpt_cli.model.native.library import load_library
-from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.packed_linear import Int4Linear, Int8Linear, pack_linear
 from chatgpt_cli.model.transformer import Transformer
 from tests.model.test_transformer import CHOICES, build, tokens
@@ -26,14 +24,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
                               "attention_factor": 1.2}},
 }  # fmt: skip
 CHOSEN = {name: one for name, one in CHOICES.items() if one.get("causal", True)} | FAMILIES
-
-
-@pytest.fixture(params=["PyTorch", "compiled"])
-def library(request: pytest.FixtureRequest) -> Any:
-    """None, or the compiled code, which must compute the same."""
-    if request.param == "PyTorch":
-        return None
-    return load_library(build=True) or pytest.skip("no C++ compiler")
 
 
 def begin(model: InferenceModel, rows: int, slots: int) -> Any:

@@ -147,6 +147,60 @@ void rotate(float* x, const float* turn, int64_t n) {
   }
 }
 
+// scores = queries . keys of `count` slots; V vectors to a head, or 0: any size.
+template <int V>
+void score(const float* query, const float* keys, int64_t count, int64_t size, float* scores) {
+  Floats q[V + 1];
+  for (int v = 0; v < V; v++) q[v] = load<Floats>(query + v * LANES);
+  for (int64_t slot = 0; slot < count; slot++) {
+    const float* key = keys + slot * size;
+    if (V == 0) {
+      scores[slot] = dot(query, key, size);
+      continue;
+    }
+    Floats sum = {};
+    for (int v = 0; v < V; v++) sum += q[v] * load<Floats>(key + v * LANES);
+    scores[slot] = sum_of(sum);
+  }
+}
+
+// mixed = shares . values.
+template <int V>
+void mix(const float* shares, const float* values, int64_t count, int64_t size, float* mixed) {
+  if (V == 0) {
+    std::fill(mixed, mixed + size, 0.0f);
+    for (int64_t slot = 0; slot < count; slot++)
+      for (int64_t i = 0; i < size; i++) mixed[i] += shares[slot] * values[slot * size + i];
+    return;
+  }
+  Floats sum[V + 1] = {};
+  for (int64_t slot = 0; slot < count; slot++)
+    for (int v = 0; v < V; v++) sum[v] += load<Floats>(values + slot * size + v * LANES) * shares[slot];
+  std::memcpy(mixed, sum, V * sizeof(Floats));
+}
+
+// Softmax.
+void soften(float* scores, int64_t count) {
+  float most = -INFINITY, total = 0;
+#pragma omp simd reduction(max : most)
+  for (int64_t slot = 0; slot < count; slot++) most = std::max(most, scores[slot]);
+#pragma omp simd reduction(+ : total)
+  for (int64_t slot = 0; slot < count; slot++) {
+    scores[slot] = exponential(scores[slot] - most);
+    total += scores[slot];
+  }
+  const float scale = 1 / total;
+  for (int64_t slot = 0; slot < count; slot++) scores[slot] *= scale;
+}
+
+template <int V>
+void attend_head(const float* query, const float* keys, const float* values, int64_t count,
+                 int64_t size, float* scores, float* mixed) {
+  score<V>(query, keys, count, size, scores);
+  soften(scores, count);
+  mix<V>(scores, values, count, size, mixed);
+}
+
 // Rows of a batch and what all threads share while they compute one token for each.
 class Step {
  public:
@@ -273,23 +327,13 @@ class Step {
     for (int64_t one = 0; one < group; one++) {
       float* query = queries + one * size;
       place(layer, query, kv_head * group + one, at);
-      float most = -INFINITY, total = 0;
-      for (int64_t slot = 0; slot <= at; slot++) {
-        scores[slot] = dot(query, keys + slot * size, size);
-        most = std::max(most, scores[slot]);
-      }
-#pragma omp simd reduction(+ : total)
-      for (int64_t slot = 0; slot <= at; slot++) {
-        scores[slot] = exponential(scores[slot] - most);
-        total += scores[slot];
-      }
-      float* mixed = mixed_ + row * m_.heads * size + (kv_head * group + one) * size;
-      std::fill(mixed, mixed + size, 0.0f);
-      for (int64_t slot = 0; slot <= at; slot++) {
-        const float share = scores[slot];
-        for (int64_t i = 0; i < size; i++) mixed[i] += share * values[slot * size + i];
-      }
-      for (int64_t i = 0; i < size; i++) mixed[i] /= total;
+      float* mixed = mixed_ + (row * m_.heads + kv_head * group + one) * size;
+      const auto head = size == 32    ? attend_head<2>
+                        : size == 64  ? attend_head<4>
+                        : size == 96  ? attend_head<6>
+                        : size == 128 ? attend_head<8>
+                                      : attend_head<0>;
+      head(query, keys, values, at + 1, size, scores, mixed);
     }
   }
 

@@ -94,14 +94,15 @@ class Cache(ctypes.Structure):
     )
 
 
-def load_library(*, build: bool) -> ctypes.CDLL | None:
-    """The compiled code; None where it cannot be had.
+def load_library(device: torch.device, *, build: bool) -> ctypes.CDLL | None:
+    """The compiled code; None where it cannot be had or is of no use.
 
     Args:
+        device: what the model computes on; the code is for the CPU.
         build: compile it if that was not done before, which takes some seconds.
     """
     compiler = _compiler()
-    if compiler is None:
+    if compiler is None or device.type != "cpu":
         return None
     folder = compiled_code_folder()
     if folder is None:

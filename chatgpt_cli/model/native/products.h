@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512BF16__) || defined(__AVX512VNNI__)
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -24,6 +24,7 @@ constexpr long TILE = 8;
 typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int8_t Bytes __attribute__((vector_size(16)));
 
 enum Kind : int64_t { FLOAT32, BFLOAT16, INT8, INT4 };
 
@@ -65,6 +66,26 @@ inline Ints spread(int32_t value) { return Ints{} + value; }
 inline Floats as_floats(Words bits) { return (Floats)bits; }
 inline float as_float(uint32_t bits) { return load<float>(&bits); }
 
+inline float sum_of(Floats lanes) {
+#ifdef __AVX512F__
+  return _mm512_reduce_add_ps((__m512)lanes);
+#else
+  float sum = 0;
+  for (int lane = 0; lane < LANES; lane++) sum += lanes[lane];
+  return sum;
+#endif
+}
+
+inline float most_of(Floats lanes) {
+#ifdef __AVX512F__
+  return _mm512_reduce_max_ps((__m512)lanes);
+#else
+  float most = lanes[0];
+  for (int lane = 1; lane < LANES; lane++) most = std::max(most, lanes[lane]);
+  return most;
+#endif
+}
+
 // acc + a pair of bfloat16 products in each lane.
 inline Floats dot2(Floats acc, Words weights, uint32_t pair) {
 #ifdef __AVX512BF16__
@@ -102,22 +123,22 @@ struct Rounded {
 };
 
 inline void round_group(const float* x, const Rounded& to, int64_t group) {
-  x += group * GROUP;
-  float most = 0;
-  for (int i = 0; i < GROUP; i++) most = std::max(most, std::fabs(x[i]));
-  const float scale = most / 127, inverse = most > 0 ? 127 / most : 0;
-  int32_t sum = 0;
+  static_assert(GROUP == 2 * LANES);
+  const Floats low = load<Floats>(x + group * GROUP), high = load<Floats>(x + group * GROUP + LANES);
+  const Floats low_size = as_floats((Words)low & 0x7fffffffu);
+  const Floats high_size = as_floats((Words)high & 0x7fffffffu);
+  const float most = most_of(low_size > high_size ? low_size : high_size);
+  const float inverse = most > 0 ? 127 / most : 0;
+  // Adding 1.5 * 2^23 rounds to the nearest whole number.
+  const Floats low_whole = (low * inverse + 12582912.0f) - 12582912.0f;
+  const Floats high_whole = (high * inverse + 12582912.0f) - 12582912.0f;
   int8_t* numbers = reinterpret_cast<int8_t*>(to.numbers) + group * GROUP;
-#pragma omp simd reduction(+ : sum)
-  for (int i = 0; i < GROUP; i++) {
-    // Adding 1.5 * 2^23 rounds to the nearest whole number.
-    const float moved = x[i] * inverse + 12582912.0f;
-    const int32_t number = (int32_t)(moved - 12582912.0f);
-    numbers[i] = (int8_t)number;
-    sum += number;
-  }
-  to.scale[group] = scale;
-  to.sum[group] = sum;
+  const auto low_bytes = __builtin_convertvector(__builtin_convertvector(low_whole, Ints), Bytes);
+  const auto high_bytes = __builtin_convertvector(__builtin_convertvector(high_whole, Ints), Bytes);
+  std::memcpy(numbers, &low_bytes, LANES);
+  std::memcpy(numbers + LANES, &high_bytes, LANES);
+  to.scale[group] = most / 127;
+  to.sum[group] = (int32_t)sum_of(low_whole + high_whole);
 }
 
 // x has m.inputs numbers, zeros behind the last.
