@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chatgpt_cli.cli import model_options as options
+from chatgpt_cli.cli.chat_view import show_plain
 from chatgpt_cli.cli.project import (
     ConfigOption,
     JsonOption,
@@ -377,9 +378,7 @@ def _stream(
     constraint = writer.constraint() if writer.constraint else None
     stop_ids = writer.engine.tokenizer.stop_ids
     answer = writer.engine.stream(ids, writer.sampling, stop_ids=stop_ids, constraint=constraint)
-    for piece in answer:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    show_plain(answer)
     sys.stdout.write("\n")
     sys.stdout.flush()
     _tell(project, opened, [answer.completion])
