@@ -26,6 +26,7 @@ from chatgpt_cli.interop.gguf_writer import Quantization as FileQuantization
 from chatgpt_cli.interop.gguf_writer import write_gguf
 from chatgpt_cli.interop.huggingface import LoadedModel, save_model
 from chatgpt_cli.model.inference import InferenceModel
+from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.model.packed_linear import Quantization
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -83,7 +84,9 @@ def ours(
     model: Transformer, tokenizer: Tokenizer, quantization: Quantization, streams: int = 1
 ) -> Contestant:
     """This project's engine, as the server uses it."""
-    engine = Engine(InferenceModel(model, quantization), tokenizer, max_rows=streams)
+    library = load_library(torch.device("cpu"), build=True)
+    packed = InferenceModel(model, quantization, library=library)
+    engine = Engine(packed, tokenizer, max_rows=streams)
 
     def decode(tokens: int) -> float:
         sampling = Sampling(max_tokens=tokens + 1, temperature=0)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 from chatgpt_cli.config.schema import TokenizerSection
+from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
 
@@ -120,3 +123,11 @@ evaluate:
         encoding="utf-8",
     )
     return tmp_path
+
+
+@pytest.fixture(params=["PyTorch", "compiled"])
+def library(request: pytest.FixtureRequest) -> Any:
+    """None, or the compiled code, which must compute the same."""
+    if request.param == "PyTorch":
+        return None
+    return load_library(torch.device("cpu"), build=True) or pytest.skip("no C++ compiler")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chatgpt_cli.cli import model_options as options
+from chatgpt_cli.cli.chat_view import show_plain
 from chatgpt_cli.cli.project import (
     ConfigOption,
     JsonOption,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from chatgpt_cli.generation.sampling import Sampling
     from chatgpt_cli.tokenizer.chat import Message
 
+# So many texts take longer than compiling, which happens once on a machine.
+_MANY_TEXTS = 20
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -129,8 +132,11 @@ def generate(
     ids = [_ids(project, opened, item, as_chat=as_chat) for item in prompts]
     constraint = _constraint(opened, choice or [], regex, json_schema)
     section = project.config.generate
+    kind = quantize or section.quantize
+    # In few bits the compiled code rounds a little differently: the same in every run then.
+    build = len(prompts) * n >= _MANY_TEXTS or kind != "none"
     writer = _Writer(
-        engine=options.open_engine(project, opened, quantize),
+        engine=options.open_engine(project, opened, kind, build=build),
         sampling=sampling,
         beams=section.beams if beams is None else beams,
         length_penalty=section.length_penalty if length_penalty is None else length_penalty,
@@ -372,9 +378,7 @@ def _stream(
     constraint = writer.constraint() if writer.constraint else None
     stop_ids = writer.engine.tokenizer.stop_ids
     answer = writer.engine.stream(ids, writer.sampling, stop_ids=stop_ids, constraint=constraint)
-    for piece in answer:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    show_plain(answer)
     sys.stdout.write("\n")
     sys.stdout.flush()
     _tell(project, opened, [answer.completion])

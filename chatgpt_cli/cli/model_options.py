@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -115,13 +116,31 @@ def open_model(project: Project, *, model: Path | None, stage: Stage) -> OpenMod
 
 
 def open_engine(
-    project: Project, opened: OpenModel, quantize: Literal["none", "int8", "int4"] | None
+    project: Project,
+    opened: OpenModel,
+    quantize: Literal["none", "int8", "int4"] | None,
+    *,
+    build: bool,
 ) -> Engine:
-    """The model, ready to write for one user."""
+    """The model, ready to write for one user; for `build` see `compiled_code`."""
     from chatgpt_cli.generation.engine import Engine
 
     kind = quantize or project.config.generate.quantize
-    return Engine.of(opened.loaded.model, opened.loaded.tokenizer, kind)
+    library = compiled_code(project, opened, build=build)
+    return Engine.of(opened.loaded.model, opened.loaded.tokenizer, kind, library=library)
+
+
+def compiled_code(project: Project, opened: OpenModel, *, build: bool) -> ctypes.CDLL | None:
+    """What writes faster on a CPU, unless the user does not want anything compiled.
+
+    Args:
+        build: whether so much will be written that the first compilation's seconds pay.
+    """
+    from chatgpt_cli.model.native.library import load_library
+
+    if project.config.hardware.compile is False:
+        return None
+    return load_library(opened.loaded.model.output_weight.device, build=build)
 
 
 def system_prompt(project: Project, stage: str) -> str | None:

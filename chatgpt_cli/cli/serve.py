@@ -72,7 +72,11 @@ def serve(
 
     kind = quantize or project.config.generate.quantize
     engine = Engine(
-        InferenceModel(opened.loaded.model, kind),
+        InferenceModel(
+            opened.loaded.model,
+            kind,
+            library=options.compiled_code(project, opened, build=True),
+        ),
         opened.loaded.tokenizer,
         max_rows=settings.parallel,
         prefix_cache_mb=settings.prefix_cache_mb,

@@ -21,6 +21,7 @@ from chatgpt_cli.evaluation.statistics import Interval, intervals
 from chatgpt_cli.evaluation.task_rows import TaskRow
 from chatgpt_cli.generation.engine import Completion, complete
 from chatgpt_cli.generation.sampling import Sampling
+from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -157,6 +158,7 @@ def _write(
         stop_ids=tokenizer.stop_ids,
         batch_size=section.batch_size,
         on_progress=on_progress,
+        library=load_library(model.output_weight.device, build=True),
     )
     answers = Answers(
         task,

@@ -36,6 +36,13 @@ class Conversation:
         """Add the answer, or as much of it as was wanted."""
         self.messages.append(Message("assistant", text))
 
+    def take_back(self) -> str | None:
+        """Forget the last question and its answer; returns the question, None without one."""
+        if len(self.messages) < 2 or self.messages[-1].role != "assistant":
+            return None
+        del self.messages[-1]
+        return self.messages.pop().content
+
     def reset(self) -> None:
         """Forget all turns; the system message stays."""
         self.messages.clear()

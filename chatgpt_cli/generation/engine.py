@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -176,10 +177,16 @@ class Engine:
 
     @classmethod
     def of(
-        cls, model: Transformer, tokenizer: Tokenizer, quantization: Quantization = "none"
+        cls,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        quantization: Quantization = "none",
+        *,
+        library: ctypes.CDLL | None = None,
     ) -> Engine:
         """For one user: a conversation's next turn finds the earlier ones already read."""
-        return cls(InferenceModel(model, quantization), tokenizer, prefix_cache_mb=64)
+        packed = InferenceModel(model, quantization, library=library)
+        return cls(packed, tokenizer, prefix_cache_mb=64)
 
     @property
     def writing(self) -> int:
@@ -413,11 +420,12 @@ def complete(
     stop_ids: frozenset[int],
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
+    library: ctypes.CDLL | None = None,
 ) -> list[Completion]:
     """Continue every prompt with a model as it is now, see `Engine.complete`."""
     if not prompts:
         return []
-    engine = Engine(InferenceModel(model), tokenizer, max_rows=batch_size)
+    engine = Engine(InferenceModel(model, library=library), tokenizer, max_rows=batch_size)
     return engine.complete(prompts, sampling, stop_ids=stop_ids, on_progress=on_progress)
 
 

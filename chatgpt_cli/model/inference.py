@@ -8,6 +8,7 @@ of the query's gain. Between the matrices all is float32.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.lora import AdaptedLinear
+from chatgpt_cli.model.native.decoder import NativeDecoder
+from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.packed_linear import Linear, Quantization, pack_linear
 from chatgpt_cli.model.transformer import Attention, Block, Transformer, matmul_attention
@@ -33,8 +36,24 @@ class InferenceModel:
     """
 
     @torch.inference_mode()
-    def __init__(self, model: Transformer, quantization: Quantization = "none") -> None:
-        """Raises ValueError for a bidirectional model."""
+    def __init__(
+        self,
+        model: Transformer,
+        quantization: Quantization = "none",
+        *,
+        library: ctypes.CDLL | None = None,
+    ) -> None:
+        """Pack the weights.
+
+        Args:
+            model: any causal one.
+            quantization: how the matrices are stored.
+            library: compiled code for the processor, see `load_library`; not used where
+                it does not suit the model.
+
+        Raises:
+            ValueError: for a bidirectional model.
+        """
         config = model.config
         if not config.causal:
             raise ValueError("only a causal model writes")
@@ -45,21 +64,29 @@ class InferenceModel:
         # Products of 16-bit vectors are slow on a CPU, where keys are read once a token.
         self.cache_dtype = torch.float32 if self.device.type == "cpu" else weight.dtype
         self.dtype = weight.dtype if quantization == "none" else torch.bfloat16
+        if not _suits(model):
+            library = None
+        if library is not None:
+            # The compiled products round what they multiply themselves.
+            self.dtype = torch.float32
         self.embedding = weight.clone()
         self.positions: Tensor | None = None
         if config.positions == "learned":
-            self.positions = backbone.embed_positions.weight.detach().clone()
+            self.positions = backbone.embed_positions.weight.detach().float().clone()
         elif config.positions == "sinusoidal":
             self.positions = backbone.sinusoids
         self.rotations: Tensor | None = None  # (context, head_dim / 2) complex
         if config.positions == "rope":
             self.rotations = torch.complex(backbone.cos, backbone.sin)
         rope = config.positions == "rope"
-        self.layers = [_Layer(block, quantization, rope=rope) for block in backbone.blocks()]
-        self.norm = _Norm(backbone.norm)
+        self.layers = [
+            LayerWeights(block, quantization, library, rope=rope) for block in backbone.blocks()
+        ]
+        self.norm = NormWeights(backbone.norm)
         # The output matrix decides between close tokens: never in 4 bits.
         head: Quantization = "none" if quantization == "none" else "int8"
-        self.head = pack_linear(model.output_weight.detach().clone(), None, head)
+        self.head = _pack([(model.output_weight.detach().clone(), None)], head, library)
+        self.native = None if library is None else NativeDecoder(library, self)
 
     def new_cache(self) -> KVCache:
         """An empty cache for this model."""
@@ -107,6 +134,10 @@ class InferenceModel:
     def decode(self, cache: KVCache, ids: Sequence[int]) -> Tensor:
         """One token more in every row of the cache: the logits after it, (rows, vocab)."""
         lengths = list(cache.lengths)
+        if self.native is not None:
+            logits = self.native(cache, ids)
+            cache.lengths = [length + 1 for length in lengths]
+            return logits
         hidden = self._forward(torch.tensor(ids).to(self.device)[:, None], cache, 0, lengths)
         cache.lengths = [length + 1 for length in lengths]
         return self.logits(hidden[:, 0])
@@ -148,29 +179,31 @@ class InferenceModel:
         return self.norm(x)
 
 
-class _Layer:
+class LayerWeights:
     """One block's packed weights."""
 
-    def __init__(self, block: Block, quantization: Quantization, *, rope: bool) -> None:
+    def __init__(
+        self, block: Block, quantization: Quantization, library: ctypes.CDLL | None, *, rope: bool
+    ) -> None:
         attention, mlp = block.self_attn, block.mlp
         self.head_dim = attention.head_dim
         self.heads = attention.q_proj.out_features // self.head_dim
         self.kv_heads = attention.k_proj.out_features // self.head_dim
         self.norm, self.mlp_norm = (
-            _Norm(block.input_layernorm),
-            _Norm(block.post_attention_layernorm),
+            NormWeights(block.input_layernorm),
+            NormWeights(block.post_attention_layernorm),
         )
         self.eps = attention.q_norm.eps if attention.qk_norm else None
         self.gain = self._gain(attention, rope=rope)
         pairs = [_parts(one) for one in (attention.q_proj, attention.k_proj)]
         if rope:
             pairs = [_side_by_side(*pair, self.head_dim) for pair in pairs]
-        self.qkv = _pack([*pairs, _parts(attention.v_proj)], quantization)
-        self.out = _pack([_parts(attention.o_proj)], quantization)
+        self.qkv = _pack([*pairs, _parts(attention.v_proj)], quantization, library)
+        self.out = _pack([_parts(attention.o_proj)], quantization, library)
         self.kind = mlp.kind
         ups = [mlp.up_proj] if mlp.kind == "gelu" else [mlp.gate_proj, mlp.up_proj]
-        self.up = _pack([_parts(one) for one in ups], quantization)
-        self.down = _pack([_parts(mlp.down_proj)], quantization)
+        self.up = _pack([_parts(one) for one in ups], quantization, library)
+        self.down = _pack([_parts(mlp.down_proj)], quantization, library)
 
     def _gain(self, attention: Attention, *, rope: bool) -> Tensor:
         """(heads + kv_heads, head_dim): q-norm and k-norm, and the attention scale."""
@@ -223,7 +256,7 @@ class _Layer:
         return self.down((F.silu(gate) if self.kind == "swiglu" else F.gelu(gate)).mul_(up))
 
 
-class _Norm:
+class NormWeights:
     """RMSNorm or LayerNorm of float32."""
 
     def __init__(self, norm: nn.Module) -> None:
@@ -267,7 +300,24 @@ def _interleaved(heads: Tensor) -> Tensor:
     return torch.stack(heads.chunk(2, -1), -1).flatten(-2)
 
 
-def _pack(parts: list[tuple[Tensor, Tensor | None]], quantization: Quantization) -> Linear:
+def _suits(model: Transformer) -> bool:
+    """Whether the compiled code can compute this model."""
+    weight = model.model.embed_tokens.weight
+    return (
+        weight.device.type == "cpu"
+        and weight.dtype in (torch.float32, torch.bfloat16)
+        and model.config.intermediate_size % 16 == 0
+    )
+
+
+def _pack(
+    parts: list[tuple[Tensor, Tensor | None]],
+    quantization: Quantization,
+    library: ctypes.CDLL | None,
+) -> Linear:
     weight = torch.cat([weight for weight, _ in parts])
     biases = [bias for _, bias in parts if bias is not None]
-    return pack_linear(weight, torch.cat(biases) if biases else None, quantization)
+    bias = torch.cat(biases) if biases else None
+    if library is not None:
+        return NativeLinear(library, weight, bias, quantization)
+    return pack_linear(weight, bias, quantization)

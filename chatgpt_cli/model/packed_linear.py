@@ -51,6 +51,27 @@ def _onednn_has_bfloat16() -> bool:
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def int8_numbers(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(outputs, inputs) int8 from -127 to 127, and the scale of each output, float32."""
+    wide = weight.float()
+    scale = wide.abs().amax(1).clamp_min(1e-12) / 127
+    return (wide / scale[:, None]).round().to(torch.int8), scale
+
+
+def int4_numbers(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers from 0 to 15, scales and offsets: weight = (number - 8) * scale + offset.
+
+    Returns:
+        (outputs, inputs) uint8, then twice (outputs, inputs / GROUP) bfloat16.
+    """
+    groups = weight.float().view(weight.shape[0], -1, GROUP)
+    least, most = groups.amin(2), groups.amax(2)
+    scale = ((most - least) / 15).clamp_min(1e-12).to(torch.bfloat16)
+    offset = (least + 8 * scale.float()).to(torch.bfloat16)
+    steps = (groups - offset.float()[..., None]) / scale.float()[..., None] + 8
+    return steps.round().clamp(0, 15).to(torch.uint8).view(weight.shape), scale, offset
+
+
 class PlainLinear:
     """Weights as they are."""
 
@@ -78,9 +99,7 @@ class Int8Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         outputs, inputs = weight.shape
-        wide = weight.float()
-        scale = wide.abs().amax(1).clamp_min(1e-12) / 127
-        self.weight = (wide / scale[:, None]).round().to(torch.int8)
+        self.weight, scale = int8_numbers(weight)
         self.scale = scale.to(torch.bfloat16)
         self.bias = bias
         # The kernel reads whole vectors, also beyond the end of a matrix.
@@ -104,14 +123,7 @@ class Int4Linear:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        outputs, inputs = weight.shape
-        groups = weight.float().view(outputs, -1, GROUP)
-        least, most = groups.amin(2), groups.amax(2)
-        scale = ((most - least) / 15).clamp_min(1e-12).to(torch.bfloat16)
-        # The kernel computes (number - 8) * scale + offset.
-        offset = (least + 8 * scale.float()).to(torch.bfloat16)
-        steps = (groups - offset.float()[..., None]) / scale.float()[..., None] + 8
-        numbers = steps.round().clamp(0, 15).to(torch.uint8).view(outputs, inputs)
+        numbers, scale, offset = int4_numbers(weight)
         self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
         self.pairs = numbers[:, ::2] | (numbers[:, 1::2] << 4)
         self.scale, self.offset = scale, offset

@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from chatgpt_cli.config.schema import HardwareSection
 from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.files import compiled_code_folder
 
 # Written-out attention keeps its weights for the backward pass: above this context they
 # take more memory than the rest of a step. Until there it is faster on a CPU.
@@ -134,13 +134,8 @@ def _keep_freed_memory() -> None:
 
 def _keep_compiled_code() -> None:
     """Let later runs find what this one compiles; PyTorch's own place is emptied at boot."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "chatgpt" / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return
-    if os.access(folder, os.W_OK):
+    folder = compiled_code_folder()
+    if folder is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 

@@ -64,6 +64,28 @@ def make_run(
         output = model.output_weight.zero_()
         for token in range(vocab):
             output[following.get(token, chain[0]), token] = 5.0
+    return save_run(root, stage, model, tokenizer)
+
+
+def make_wandering_run(root: Path, **choices: Any) -> Path:
+    """A run whose model has random weights: what it writes depends on all it has read."""
+    tokenizer = make_tokenizer()
+    shape: dict[str, Any] = {
+        "vocab_size": tokenizer.vocab_size, "hidden_size": 64, "num_layers": 2, "num_heads": 4,
+        "num_kv_heads": 2, "head_dim": 32, "intermediate_size": 96, "context_length": 256,
+    }  # fmt: skip
+    model = Transformer(ModelConfig(**{**shape, **choices}))
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+        else:
+            parameter.data.fill_(1.0)
+    return save_run(root, "finetune", model, tokenizer)
+
+
+def save_run(root: Path, stage: str, model: Transformer, tokenizer: Tokenizer) -> Path:
+    """Write a run with this model; returns the YAML file."""
     save_checkpoint(
         StagePaths(root / stage), model=model, tokenizer=tokenizer, progress=Progress(step=1),
         fingerprint={}, settings={}, metrics=Mark(), optimizer={},

@@ -26,9 +26,9 @@ def greedy_without_cache(model: Transformer, prompt: list[int], steps: int) -> l
 
 
 @pytest.mark.parametrize("positions", ["rope", "learned", "sinusoidal"])
-def test_the_same_tokens_as_without_a_cache(positions: Any, tokenizer: Any) -> None:
+def test_the_same_tokens_as_without_a_cache(positions: Any, tokenizer: Any, library: Any) -> None:
     model = make_model(positions=positions)
-    results = complete(model, tokenizer, PROMPTS, GREEDY, stop_ids=NEVER)
+    results = complete(model, tokenizer, PROMPTS, GREEDY, stop_ids=NEVER, library=library)
     for prompt, result in zip(PROMPTS, results, strict=True):
         assert result.ids == greedy_without_cache(model, prompt, 12)
         assert result.text == tokenizer.decode(result.ids)
@@ -44,13 +44,15 @@ def test_the_same_tokens_as_without_a_cache(positions: Any, tokenizer: Any) -> N
     ],
 )
 def test_a_batch_gives_what_one_by_one_gives(
-    model: Transformer, tokenizer: Any, sampling: Sampling
+    model: Transformer, tokenizer: Any, sampling: Sampling, library: Any
 ) -> None:
     # Some of these tokens come up, so rows leave the batch at different times.
     stops = frozenset(range(12, 60))
-    together = complete(model, tokenizer, PROMPTS, sampling, stop_ids=stops)
+    together = complete(model, tokenizer, PROMPTS, sampling, stop_ids=stops, library=library)
     assert len({len(result.ids) for result in together}) > 1
-    in_twos = complete(model, tokenizer, PROMPTS, sampling, stop_ids=stops, batch_size=2)
+    in_twos = complete(
+        model, tokenizer, PROMPTS, sampling, stop_ids=stops, batch_size=2, library=library
+    )
     for index, (one, two) in enumerate(zip(together, in_twos, strict=True)):
         seed = None if sampling.seed is None else sampling.seed + index
         own = Sampling(**{**vars(sampling), "seed": seed})
@@ -199,7 +201,9 @@ def run(engine: Engine) -> None:
         engine.step()
 
 
-def test_texts_that_come_while_others_are_written(model: Transformer, tokenizer: Any) -> None:
+def test_texts_that_come_while_others_are_written(
+    model: Transformer, tokenizer: Any, library: Any
+) -> None:
     """Each with settings of its own, in two rows: as if it were alone."""
     settings = [
         GREEDY,
@@ -208,7 +212,7 @@ def test_texts_that_come_while_others_are_written(model: Transformer, tokenizer:
         Sampling(max_tokens=7, temperature=1.5, min_p=0.1, seed=5),
         GREEDY,
     ]
-    engine = Engine(InferenceModel(model), tokenizer, max_rows=2)
+    engine = Engine(InferenceModel(model, library=library), tokenizer, max_rows=2)
     generations = []
     for prompt, sampling in zip(PROMPTS, settings, strict=True):
         generations.append(engine.submit(prompt, sampling, stop_ids=NEVER))
@@ -235,8 +239,8 @@ def test_a_text_that_is_called_off_leaves_the_others_alone(
     assert second.ids == greedy_without_cache(model, PROMPTS[1], 12)
 
 
-def test_what_was_read_is_not_read_again(model: Transformer, tokenizer: Any) -> None:
-    engine = Engine.of(model, tokenizer)
+def test_what_was_read_is_not_read_again(model: Transformer, tokenizer: Any, library: Any) -> None:
+    engine = Engine.of(model, tokenizer, library=library)
     prompt = [2, *range(20, 40)]
     first = engine.submit(prompt, GREEDY, stop_ids=NEVER)
     run(engine)
@@ -263,8 +267,8 @@ def test_the_most_probable_tokens_are_noted(model: Transformer, tokenizer: Any) 
 
 
 @pytest.mark.parametrize("quantization", ["int8", "int4"])
-def test_quantized_models_write(quantization: Any, tokenizer: Any) -> None:
+def test_quantized_models_write(quantization: Any, tokenizer: Any, library: Any) -> None:
     model = make_model(hidden_size=64, head_dim=16, intermediate_size=64)
-    engine = Engine.of(model, tokenizer, quantization)
+    engine = Engine.of(model, tokenizer, quantization, library=library)
     (result,) = engine.complete([[2, 30]], GREEDY, stop_ids=NEVER)
     assert len(result.ids) == 12

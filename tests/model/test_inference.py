@@ -40,10 +40,12 @@ def logits_of(model: Transformer, ids: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("chunk", [512, 3])
 @pytest.mark.parametrize("name", CHOSEN)
-def test_rows_of_unequal_length(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_unequal_length(
+    name: str, chunk: int, library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "_CHUNK", chunk)
     trained = build(**CHOSEN[name])
-    model = InferenceModel(trained)
+    model = InferenceModel(trained, library=library)
     ids, lengths = tokens(3, 12), [3, 7, 5]
     expected = logits_of(trained, ids)
     cache = begin(model, 3, 11)
@@ -65,9 +67,10 @@ def test_rows_of_unequal_length(name: str, chunk: int, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", CHOSEN)
-def test_token_by_token(name: str) -> None:
+def test_token_by_token(name: str, library: Any) -> None:
     trained = build(**CHOSEN[name])
-    model = InferenceModel(trained)
+    model = InferenceModel(trained, library=library)
+    assert (model.native is None) == (library is None)
     ids = tokens(2, 8)
     expected = logits_of(trained, ids)
     cache = begin(model, 2, 8)
@@ -77,9 +80,9 @@ def test_token_by_token(name: str) -> None:
         torch.testing.assert_close(now, expected[:, position], atol=2e-5, rtol=1e-4)
 
 
-def test_bfloat16_stays_close() -> None:
+def test_bfloat16_stays_close(library: Any) -> None:
     trained = build().to(torch.bfloat16)
-    model = InferenceModel(trained)
+    model = InferenceModel(trained, library=library)
     ids = tokens(2, 8)
     cache = begin(model, 2, 9)
     now = model.prefill(cache, 0, ids.tolist())

@@ -1,0 +1,1 @@
+"""The model in C++, compiled where it runs: what PyTorch's calls cost more than computing."""
