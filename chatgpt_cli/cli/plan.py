@@ -127,9 +127,7 @@ def _show_stages(
         )
 
 
-def _show_sizes(
-    output: Output, own: int, sizes: list[SizeChoice], hours: float | None
-) -> None:
+def _show_sizes(output: Output, own: int, sizes: list[SizeChoice], hours: float | None) -> None:
     said = "the pretraining's time" if hours is None else f"{hours:g} hours"
     rows = [
         [
