@@ -45,11 +45,8 @@ def report(
         typer.Option("--output", "-o", metavar="FILE", help="Left out: report.html in the run."),
     ] = None,
     track: Annotated[
-        list[_Service] | None,
-        typer.Option(
-            help="Give the curves to a tracker, too, so far as it has not got them. Can be "
-            "repeated.",
-        ),
+        _Service | None,
+        typer.Option(help="Give the curves to this tracker, so far as it has not got them."),
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -75,22 +72,22 @@ def report(
     if json_output:
         project.output.json({"report": str(target)})
     _show(project.output, run)
-    if track:
+    if track is not None:
         _track(project, track)
     project.output.success(f"Report: {target}")
 
 
-def _track(project: Project, services: list[_Service]) -> None:
-    """What the trackers do beside training, for the stages that there are."""
+def _track(project: Project, service: _Service) -> None:
+    """What a tracker does beside training, for the stages that there are."""
     from chatgpt_cli.cli.training_view import show_note
     from chatgpt_cli.tracking.live import Trackers
     from chatgpt_cli.tracking.services import require
 
-    require(services)
+    require([service])
     for stage in (project.paths.pretrain, project.paths.finetune):
         if stage.metrics.exists():
             with Trackers(
-                services,
+                [service],
                 stage,
                 group=project.paths.root.name,
                 tell=lambda note: show_note(project.output, note),
