@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ from chatgpt_cli.cli.project import (
 if TYPE_CHECKING:
     from chatgpt_cli.evaluation.inspection import Inspection
     from chatgpt_cli.evaluation.report.run_page import RunReport
+
+_Service = Literal["tensorboard", "wandb", "trackio"]
 
 _TOKENS = 40
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -42,9 +44,9 @@ def report(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Left out: report.html in the run."),
     ] = None,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write the curves as TensorBoard event files, too."),
+    track: Annotated[
+        _Service | None,
+        typer.Option(help="Give the curves to this tracker, so far as it has not got them."),
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -70,22 +72,28 @@ def report(
     if json_output:
         project.output.json({"report": str(target)})
     _show(project.output, run)
-    if tensorboard is not None:
-        _write_events(project, tensorboard)
+    if track is not None:
+        _track(project, track)
     project.output.success(f"Report: {target}")
 
 
-def _write_events(project: Project, folder: Path) -> None:
+def _track(project: Project, service: _Service) -> None:
+    """What a tracker does beside training, for the stages that there are."""
+    from chatgpt_cli.cli.training_view import show_note
     from chatgpt_cli.config.paths import STAGES
-    from chatgpt_cli.evaluation.tensorboard import write_events
-    from chatgpt_cli.training.metrics_log import read_metrics
+    from chatgpt_cli.tracking.live import Trackers
+    from chatgpt_cli.tracking.services import require
 
+    require([service])
     for stage in map(project.paths.stage, STAGES):
-        records = read_metrics(stage.metrics)
-        if records:
-            ended = stage.metrics.stat().st_mtime
-            write_events(folder / stage.root.name, records, ended=ended)
-    project.output.line(f"Event files: tensorboard --logdir {folder}")
+        if stage.metrics.exists():
+            with Trackers(
+                [service],
+                stage,
+                group=project.paths.root.name,
+                tell=lambda note: show_note(project.output, note),
+            ) as trackers:
+                trackers.start()
 
 
 def _look_inside(project: Project, run: RunReport, sentence: str | None) -> Inspection | None:

@@ -14,7 +14,7 @@ from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from chatgpt_cli.config.paths import StagePaths
-    from chatgpt_cli.training.events import Event, Observer
+    from chatgpt_cli.training.events import Event, Note, Observer
     from chatgpt_cli.training.loop import Result
     from chatgpt_cli.training.start import Finished, Mode
 
@@ -42,7 +42,7 @@ class _View:
         from chatgpt_cli.training.events import Evaluated, Note, Sampled
 
         if isinstance(event, Note):
-            (self._output.warn if event.kind == "warning" else self._output.line)(event.text)
+            show_note(self._output, event)
         elif isinstance(event, Evaluated):
             bits = "" if event.bits_per_byte is None else f" · {event.bits_per_byte:.3f} bits/byte"
             more = "".join(f" · {name} {value:.3g}" for name, value in event.details.items())
@@ -59,6 +59,11 @@ class _View:
                 f"step {event.step:,} · loss {event.loss:.3f} · "
                 f"{event.tokens_per_second:,.0f} tokens/s · {_duration(event.seconds_left)} left",
             )
+
+
+def show_note(output: Output, note: Note) -> None:
+    """What the user should know, or be warned of."""
+    (output.warn if note.kind == "warning" else output.line)(note.text)
 
 
 def _duration(seconds: float) -> str:
@@ -99,13 +104,24 @@ def train(
         raise ConfigError("--resume and --restart exclude each other")
     from chatgpt_cli.evaluation.report.stage_page import write_stage_page
     from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.tracking.live import Trackers
+    from chatgpt_cli.tracking.services import require
     from chatgpt_cli.training.loop import Result
 
     output = project.output
     mode: Mode = "resume" if resume else "restart" if restart else "new"
+    services = project.config.trackers
+    require(services)
     with run_lock(project.paths.root, command):
         with output.progress(command, 1.0) as display:
-            result = work(mode, _View(output, display))
+            view = _View(output, display)
+            with Trackers(services, stage, group=project.paths.root.name, tell=view) as trackers:
+
+                def observe(event: Event) -> None:
+                    view(event)
+                    trackers(event)
+
+                result = work(mode, observe)
         if isinstance(result, Result):
             write_stage_page(stage, title=str(project.paths.root), facts=_facts(project))
     progress = result.progress

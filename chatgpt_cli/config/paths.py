@@ -50,6 +50,10 @@ class StagePaths:
     def report(self) -> Path:
         return self.root / "report.html"
 
+    @property
+    def trackers(self) -> Path:
+        return self.root / "trackers"
+
     def pointed(self, pointer: Path) -> Path | None:
         """The checkpoint that `latest` or `best` names, if there is one."""
         try:

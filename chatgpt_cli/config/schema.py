@@ -595,11 +595,16 @@ def _with_defaults(section: Any, defaults: dict[str, Any]) -> Any:
     return {**defaults, **section} if isinstance(section, dict) else section
 
 
+Service = Literal["tensorboard", "wandb", "trackio"]
+
+
 class Config(Section):
     """A whole project."""
 
     run_dir: Path = Path("runs/default")
     seed: int = Field(1234, ge=0, lt=2**31)
+    # Where the curves of training go while it runs, besides metrics.jsonl.
+    trackers: list[Service] = Field(default_factory=list)
     hardware: HardwareSection = Field(default_factory=HardwareSection)
     tokenizer: TokenizerSection = Field(default_factory=TokenizerSection)
     data: DataSection = Field(default_factory=DataSection)

@@ -112,8 +112,8 @@ def run_task(
     """
     started = time.perf_counter()
     prompts = [_prompt(row, tokenizer, style, system_prompt) for row in rows]
-    answer = _choose if task.answer == "choice" else _write
-    answers, cut = answer(task, rows, prompts, style, section, model, tokenizer, on_progress)
+    asking = _Asking(task, rows, prompts, style, section, model, tokenizer, on_progress)
+    answers, cut = asking.chosen() if task.answer == "choice" else asking.written()
     scores = {name: METRICS[name](answers) for name in metrics if name != "judge"}
     if "judge" in metrics:
         scores["judge"] = _judged(section, rows, answers)
@@ -138,35 +138,72 @@ def _prompt(
     return render(messages, tokenizer, add_generation_prompt=True).ids
 
 
-def _write(
-    task: TaskSection,
-    rows: list[TaskRow],
-    prompts: list[list[int]],
-    style: Style,
-    section: EvaluateSection,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    on_progress: Callable[[int], None] | None,
-) -> tuple[Answers, int]:
-    """Answers by generating; a text continued ends at its line's end if no stop is set."""
-    stop = tuple(task.stop) or (("\n",) if style == "text" else ())
-    completions = complete(
-        model,
-        tokenizer,
-        prompts,
-        Sampling(max_tokens=task.max_tokens, temperature=task.temperature, stop=stop, seed=0),
-        stop_ids=tokenizer.stop_ids,
-        batch_size=section.batch_size,
-        on_progress=on_progress,
-        library=load_library(model.output_weight.device, build=True),
-    )
-    answers = Answers(
-        task,
-        [completion.text.strip() for completion in completions],
-        [row.references for row in rows],
-        confidences=[_probability(one, stop, tokenizer) for one in completions],
-    )
-    return answers, sum(completion.truncated_prompt for completion in completions)
+@dataclass(frozen=True)
+class _Asking:
+    """The rows of a task put to a model; each way of answering also counts the cut prompts."""
+
+    task: TaskSection
+    rows: list[TaskRow]
+    prompts: list[list[int]]
+    style: Style
+    section: EvaluateSection
+    model: Transformer
+    tokenizer: Tokenizer
+    on_progress: Callable[[int], None] | None
+
+    def written(self) -> tuple[Answers, int]:
+        """Answers by generating; a text continued ends at its line's end if no stop is set."""
+        task = self.task
+        stop = tuple(task.stop) or (("\n",) if self.style == "text" else ())
+        completions = complete(
+            self.model,
+            self.tokenizer,
+            self.prompts,
+            Sampling(max_tokens=task.max_tokens, temperature=task.temperature, stop=stop, seed=0),
+            stop_ids=self.tokenizer.stop_ids,
+            batch_size=self.section.batch_size,
+            on_progress=self.on_progress,
+            library=load_library(self.model.output_weight.device, build=True),
+        )
+        answers = Answers(
+            task,
+            [completion.text.strip() for completion in completions],
+            [row.references for row in self.rows],
+            confidences=[_probability(one, stop, self.tokenizer) for one in completions],
+        )
+        return answers, sum(completion.truncated_prompt for completion in completions)
+
+    def chosen(self) -> tuple[Answers, int]:
+        """Of each row's choices the most likely; in a chat, as a whole turn with its end."""
+        choices = [row.choices or [] for row in self.rows]
+        continuations = [
+            [_continuation(row, choice, self.tokenizer, self.style) for choice in given]
+            for row, given in zip(self.rows, choices, strict=True)
+        ]
+        try:
+            likelihoods, cut = continuation_likelihoods(
+                self.model,
+                self.prompts,
+                continuations,
+                bos_id=self.tokenizer.bos_id,
+                batch_size=self.section.batch_size,
+                on_progress=self.on_progress,
+            )
+        except ValueError as error:
+            raise DataError(str(error), place=f"evaluate.tasks: {self.task.name}") from error
+        best = [max(range(len(scores)), key=scores.__getitem__) for scores in likelihoods]
+        answers = Answers(
+            self.task,
+            [given[index] for given, index in zip(choices, best, strict=True)],
+            [row.references for row in self.rows],
+            confidences=[
+                1 / sum(math.exp(one - scores[index]) for one in scores)
+                for scores, index in zip(likelihoods, best, strict=True)
+            ],
+            choices=choices,
+            likelihoods=likelihoods,
+        )
+        return answers, cut
 
 
 def _probability(completion: Completion, stop: tuple[str, ...], tokenizer: Tokenizer) -> float:
@@ -176,48 +213,6 @@ def _probability(completion: Completion, stop: tuple[str, ...], tokenizer: Token
         text = tokenizer.decode(completion.ids)
         by_token = not any(one in text for one in stop)
     return math.exp(completion.logprob * (len(completion.ids) + by_token))
-
-
-def _choose(
-    task: TaskSection,
-    rows: list[TaskRow],
-    prompts: list[list[int]],
-    style: Style,
-    section: EvaluateSection,
-    model: Transformer,
-    tokenizer: Tokenizer,
-    on_progress: Callable[[int], None] | None,
-) -> tuple[Answers, int]:
-    """Of each row's choices the most likely; in a chat, as a whole turn with its end."""
-    choices = [row.choices or [] for row in rows]
-    continuations = [
-        [_continuation(row, choice, tokenizer, style) for choice in row.choices or []]
-        for row in rows
-    ]
-    try:
-        likelihoods, cut = continuation_likelihoods(
-            model,
-            prompts,
-            continuations,
-            bos_id=tokenizer.bos_id,
-            batch_size=section.batch_size,
-            on_progress=on_progress,
-        )
-    except ValueError as error:
-        raise DataError(str(error), place=f"evaluate.tasks: {task.name}") from error
-    best = [max(range(len(scores)), key=scores.__getitem__) for scores in likelihoods]
-    answers = Answers(
-        task,
-        [given[index] for given, index in zip(choices, best, strict=True)],
-        [row.references for row in rows],
-        confidences=[
-            1 / sum(math.exp(one - scores[index]) for one in scores)
-            for scores, index in zip(likelihoods, best, strict=True)
-        ],
-        choices=choices,
-        likelihoods=likelihoods,
-    )
-    return answers, cut
 
 
 def _continuation(row: TaskRow, choice: str, tokenizer: Tokenizer, style: Style) -> list[int]:

@@ -52,6 +52,7 @@ class Transformer(nn.Module):
         *,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the final norm: (batch, time, hidden).
 
@@ -60,11 +61,13 @@ class Transformer(nn.Module):
             position_ids: (batch, time); 0, 1, 2, ... if left out.
             segment_ids: (batch, time); tokens attend only to tokens of the same value.
                 Left out, all tokens of a row belong together and no mask is made.
+            visible: (batch, time, time) bool; which earlier tokens a token attends to,
+                itself included, where `segment_ids` cannot say it: a text that branches.
 
         Raises:
             ValueError: for more tokens than `config.context_length`.
         """
-        hidden: Tensor = self.model(input_ids, position_ids, segment_ids)
+        hidden: Tensor = self.model(input_ids, position_ids, segment_ids, visible)
         return hidden
 
     def features(self, hidden: Tensor) -> Tensor:
@@ -223,6 +226,7 @@ class Backbone(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor | None,
         segment_ids: Tensor | None,
+        visible: Tensor | None = None,
     ) -> Tensor:
         time = input_ids.shape[1]
         if time > self.config.context_length:
@@ -237,7 +241,7 @@ class Backbone(nn.Module):
         if self.config.positions == "rope":
             # (batch or 1, 1, time, head_dim / 2): the same for all heads
             rotary = self.cos[position_ids][:, None], self.sin[position_ids][:, None]
-        mask, is_causal = self.visibility(time, segment_ids, x)
+        mask, is_causal = self.visibility(time, segment_ids, visible, x)
         for block in self.layers:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(block, x, rotary, mask, is_causal, use_reentrant=False)
@@ -258,7 +262,7 @@ class Backbone(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def visibility(
-        self, time: int, segment_ids: Tensor | None, like: Tensor
+        self, time: int, segment_ids: Tensor | None, visible: Tensor | None, like: Tensor
     ) -> tuple[Tensor | None, bool]:
         """Who sees whom, as (mask, is_causal), once for all layers.
 
@@ -266,17 +270,20 @@ class Backbone(nn.Module):
         key for "sdpa", a float32 summand of 0 and -inf for "matmul". None and False:
         all see all. None and True: the kernel itself hides what is to the right.
         """
-        if segment_ids is None:
+        if segment_ids is None and visible is None:
             if not self.config.causal or time == 1:
                 return None, False
             if self.attention_kind == "sdpa":
                 return None, True
 
-        keys = torch.arange(time, device=like.device)
-        queries = keys[None, None, :, None]  # (1, 1, time, 1)
-        visible = keys <= queries if self.config.causal else torch.ones_like(keys <= queries)
+        if visible is None:
+            keys = torch.arange(time, device=like.device)
+            queries = keys[:, None]
+            visible = keys <= queries if self.config.causal else torch.ones_like(keys <= queries)
+            visible = visible[None]  # (1, time, time)
         if segment_ids is not None:
-            visible = visible & (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+            visible = visible & (segment_ids[:, :, None] == segment_ids[:, None])
+        visible = visible[:, None]
         if self.attention_kind == "sdpa":
             return visible, False
         # A sum has a cheaper gradient than a masked fill.

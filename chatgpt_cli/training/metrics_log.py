@@ -136,4 +136,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except OSError:
         return []
+    return parse_metrics(data)
+
+
+def parse_metrics(data: bytes) -> list[dict[str, Any]]:
+    """The same of a file's content."""
     return [found[0] for line in data.split(b"\n") if (found := _record(line))]

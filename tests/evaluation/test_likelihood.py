@@ -6,6 +6,8 @@ import torch
 from chatgpt_cli.evaluation.likelihood import continuation_likelihoods
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.special import BOS
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from tests.evaluation.conftest import make_model
 
 PROMPTS = [[BOS, 20, 30, 40], [BOS, 50], [BOS, *range(60, 90)], [BOS, 20, 30, 41]]
 CHOICES = [
@@ -31,6 +33,27 @@ def test_equal_to_one_text_at_a_time(model: Transformer, batch_size: int, kind: 
         model, PROMPTS, CHOICES, bos_id=BOS, batch_size=batch_size, on_progress=done.append
     )
     assert cut == 0 and done[-1] == len(PROMPTS)
+    for prompt, choices, scores in zip(PROMPTS, CHOICES, found, strict=True):
+        assert scores == pytest.approx([_whole(model, prompt, one) for one in choices], abs=1e-4)
+
+
+def test_more_choices_than_the_context_holds(model: Transformer) -> None:
+    """The prompt is read again for those that do not fit beside the others."""
+    prompt = [BOS, *range(20, 40)]
+    choices = [[30 + n, *range(40, 40 + n)] for n in range(1, 12)]
+    assert len(prompt) + sum(map(len, choices)) > 2 * model.config.context_length
+    done: list[int] = []
+    found, _ = continuation_likelihoods(
+        model, [[BOS, 50], prompt], [[[21, 22]], choices], bos_id=BOS, on_progress=done.append
+    )
+    assert found[1] == pytest.approx([_whole(model, prompt, one) for one in choices], abs=1e-4)
+    assert done[-1] == 2
+
+
+def test_learned_positions(tokenizer: Tokenizer) -> None:
+    """A choice stands where the prompt ends, whatever stands before it in its row."""
+    model = make_model(tokenizer.vocab_size, positions="learned", norm="layernorm", mlp="gelu")
+    found, _ = continuation_likelihoods(model, PROMPTS, CHOICES, bos_id=BOS)
     for prompt, choices, scores in zip(PROMPTS, CHOICES, found, strict=True):
         assert scores == pytest.approx([_whole(model, prompt, one) for one in choices], abs=1e-4)
 

@@ -79,7 +79,8 @@ thead th { color: var(--soft); font-size: .85rem; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 .first { color: var(--soft); margin-right: .4rem; }
 .range { color: var(--soft); white-space: nowrap; margin-left: .5rem; }
-table.pairs th { color: var(--soft); white-space: nowrap; }
+table:not(.pairs) .zh { white-space: nowrap; }
+table.pairs th { color: var(--soft); min-width: 7.5rem; max-width: 15rem; }
 table.pairs td { overflow-wrap: anywhere; }
 .better { color: var(--good); font-weight: 600; } .worse { color: var(--bad); font-weight: 600; }
 details > summary { cursor: pointer; color: var(--a); margin: .4rem 0; }
@@ -113,11 +114,20 @@ footer { color: var(--soft); font-size: .85rem; margin: 2.5rem 0 1rem; }
   td, th { padding-right: .7rem; } .wide { display: none; }
   .range, .first { margin: 0; display: block; font-size: .82rem; }
   .tile b { font-size: 1.15rem; } }
+@page { margin: 14mm 12mm; }
 @media print { :root, :root:has(:checked) { color-scheme: light; } .switch, .token .more {
-  display: none !important; } body { max-width: none; background: #fff; font-size: 11pt; }
-  .card, figure, .tile, tr, .answer { break-inside: avoid; } h2, h3 { break-after: avoid; }
-  .scroll { overflow: visible; } .panel { display: block !important; break-inside: avoid; }
+  display: none !important; } body { max-width: none; padding: 0; background: #fff;
+  font-size: 9.5pt; }
+  figure, .tile, tr, .answer, .panel { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .card { box-decoration-break: clone; -webkit-box-decoration-break: clone; }
+  .scroll { overflow: visible; } td, th { padding-right: .6rem; }
+  .panel { display: grid !important; grid-template-columns: 7fr 4fr; gap: 1rem; }
+  .panel figure { border: 0; padding: 0; }
+  .panel .heads { grid-template-columns: 1fr 1fr; align-content: start; }
   details::details-content { content-visibility: visible; display: block; }
+  details > summary { list-style: none; color: var(--soft); break-after: avoid; }
+  pre { font-size: .8rem; } pre.settings { columns: 3; font-size: .65rem; }
+  footer { margin: 1rem 0 0; break-before: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 

@@ -76,7 +76,10 @@ def write_run_page(path: Path, run: RunReport) -> None:
         section(Words("Data", "数据"), _data(run.manifest)),
         section(
             Words("Configuration", "配置"),
-            folded(Words("every setting", "全部设置"), f"<pre>{escape(run.config)}</pre>"),
+            folded(
+                Words("every setting", "全部设置"),
+                f'<pre class="settings">{escape(run.config)}</pre>',
+            ),
         ),
     ]
     write_text(path, page(run.title, sections))

@@ -7,44 +7,41 @@ checksum. Only the few fields that scalars need are written (tensorflow/core/uti
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
-from chatgpt_cli.files import atomic_path
-
-_SCALARS = {
-    "train": ("loss", "learning_rate", "tokens_per_second", "grad_norm"),
-    "validation": ("loss", "bits_per_byte", "accuracy"),
-}
+from chatgpt_cli.tracking.scalars import scalars
 
 
-def write_events(folder: Path, records: list[dict[str, Any]], *, ended: float) -> Path:
-    """Write the numbers of a metrics.jsonl as one event file, replacing an earlier one.
+class EventFile:
+    """The curves of one run, in TensorBoard's folder for it."""
 
-    Args:
-        folder: TensorBoard's run; made if it is missing.
-        records: from `read_metrics`.
-        ended: when the last of them was written, in seconds since 1970.
-    """
-    path = folder / "events.out.tfevents.0.chatgpt"
-    last = max((float(one.get("elapsed", 0)) for one in records), default=0.0)
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        stream.write(_record(_double(1, ended - last) + _bytes(3, b"brain.Event:2")))
-        for tag, step, elapsed, value in _scalars(records):
-            summary = _bytes(1, _bytes(1, tag.encode()) + _float(2, value))
-            event = _double(1, ended - last + elapsed) + _varint(2, step) + _bytes(5, summary)
-            stream.write(_record(event))
-    return path
+    def __init__(self, folder: Path) -> None:
+        """Begin a file anew; an earlier one of this run goes.
 
+        Its name is new, too: a TensorBoard that is looking would go on reading where the
+        old one ended.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("events.out.tfevents.*.chatgpt"):
+            old.unlink()
+        self.path = folder / f"events.out.tfevents.{time.time_ns()}.chatgpt"
+        self._stream = self.path.open("wb", buffering=0)
+        self._version_written = False
 
-def _scalars(records: list[dict[str, Any]]) -> Iterator[tuple[str, int, float, float]]:
-    for record in records:
-        for name in _SCALARS.get(str(record.get("type")), ()):
-            value = record.get(name)
-            if isinstance(value, int | float):
-                tag = f"{record['type']}/{name}"
-                yield tag, int(record["step"]), float(record.get("elapsed", 0)), float(value)
+    def log(self, record: dict[str, Any], when: float) -> None:
+        """Append the numbers of a record; `when` is in seconds since 1970."""
+        if not self._version_written:
+            self._stream.write(_record(_double(1, when) + _bytes(3, b"brain.Event:2")))
+            self._version_written = True
+        for name, value in scalars(record).items():
+            summary = _bytes(1, _bytes(1, name.encode()) + _float(2, value))
+            event = _double(1, when) + _varint(2, int(record["step"])) + _bytes(5, summary)
+            self._stream.write(_record(event))
+
+    def finish(self) -> None:
+        self._stream.close()
 
 
 def _record(data: bytes) -> bytes:

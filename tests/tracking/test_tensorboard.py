@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chatgpt_cli.evaluation.tensorboard import _checksum, write_events
+from chatgpt_cli.tracking.tensorboard import EventFile, _checksum
 
 RECORDS = [
     {"type": "start", "step": 0, "settings": {}},
@@ -13,6 +13,14 @@ RECORDS = [
     {"type": "validation", "step": 300, "loss": 2.25, "bits_per_byte": None, "elapsed": 4.0},
     {"type": "sample", "step": 300, "prompt": "a", "text": "b"},
 ]
+
+
+def _written(folder: Path) -> Path:
+    events = EventFile(folder)
+    for record in RECORDS:
+        events.log(record, 1000.0 + float(str(record.get("elapsed", 0))))
+    events.finish()
+    return events.path
 
 
 def test_checksum_of_the_standard_text() -> None:
@@ -23,7 +31,7 @@ def test_checksum_of_the_standard_text() -> None:
 
 
 def test_records_follow_each_other(tmp_path: Path) -> None:
-    data = write_events(tmp_path / "run", RECORDS, ended=1000.0).read_bytes()
+    data = _written(tmp_path / "run").read_bytes()
     events, at = [], 0
     while at < len(data):
         (length,) = struct.unpack("<Q", data[at : at + 8])
@@ -33,7 +41,7 @@ def test_records_follow_each_other(tmp_path: Path) -> None:
         at += 16 + length
     assert len(events) == 4 and b"brain.Event:2" in events[0]
     assert b"train/loss" in events[1] and struct.pack("<f", 2.5) in events[1]
-    assert struct.pack("<d", 999.0) in events[1]
+    assert struct.pack("<d", 1003.0) in events[1]
     # Step 300 as a varint.
     assert b"\x10\xac\x02" in events[3]
 
@@ -43,6 +51,7 @@ def test_tensorboard_reads_them(tmp_path: Path) -> None:
         "tensorboard.backend.event_processing.event_accumulator",
         reason="tensorboard is not installed",
     )
-    write_events(tmp_path, RECORDS, ended=1000.0)
+    _written(tmp_path)
+    _written(tmp_path)
     found = module.EventAccumulator(str(tmp_path)).Reload()
     assert [(one.step, one.value) for one in found.Scalars("validation/loss")] == [(300, 2.25)]
