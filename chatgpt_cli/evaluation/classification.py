@@ -42,7 +42,7 @@ def labelled_task(task: TaskSection, config: Config, *, limit: int | None) -> li
     if task.name == HELD_OUT:
         rows = labelled_rows(config.finetune)[1]
     else:
-        rows = read_labelled([task.data], on_error="stop", setting="evaluate").rows
+        rows = read_labelled([task.data], on_error="stop").rows
     if not rows:
         raise DataError("there are no labelled rows in it", place=task.data)
     return rows if limit is None else rows[:limit]
