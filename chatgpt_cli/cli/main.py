@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
     "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
+    "quantize": "Write the model in 8 or 4 bits, and measure what that changes.",
     "export": "Write the model as a .gguf file, or with an adapter merged in.",
 }
 
