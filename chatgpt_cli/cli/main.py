@@ -16,6 +16,7 @@ COMMANDS = {
     "config": "Show the resolved configuration, or its JSON Schema.",
     "preprocess": "Raw text to tokenizer, token shards and a data report.",
     "pretrain": "Token shards to a base model.",
+    "distill-data": "Let a larger model write rows to finetune on.",
     "finetune": "Base model and supervised rows to an assistant.",
     "prefer": "Assistant and pairs of answers to one that gives the better answer (DPO).",
     "reinforce": "Assistant and checkable questions to one more often right (GRPO).",
@@ -101,9 +102,10 @@ def _call(name: str, arguments: list[str]) -> int:
     import typer
     from typer.main import get_command
 
-    module = importlib.import_module(f"chatgpt_cli.cli.{name}")
+    written = name.replace("-", "_")
+    command = getattr(importlib.import_module(f"chatgpt_cli.cli.{written}"), written)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(help=getattr(module, name).__doc__)(getattr(module, name))
+    app.command(help=command.__doc__)(command)
     result: Any = get_command(app).main(
         args=arguments, prog_name=f"chatgpt {name}", standalone_mode=False
     )
