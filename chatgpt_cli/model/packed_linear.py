@@ -6,16 +6,16 @@ reading the weights. All kernels are PyTorch's own.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chatgpt_cli.model.quantized import GROUP, QuantizedWeight
+
 Quantization = Literal["none", "int8", "int4"]
 
-# Weights that share one scale and offset in 4 bits; llama.cpp's Q4 formats take as many.
-GROUP = 32
 # From so many rows on, expanding the weights once and multiplying at full speed is faster.
 _INT8_ROWS = 8
 _INT4_ROWS = 64
@@ -27,24 +27,38 @@ class Linear(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-def pack_linear(weight: Tensor, bias: Tensor | None, quantization: Quantization) -> Linear:
+def pack_linear(
+    weight: Tensor | QuantizedWeight, bias: Tensor | None, quantization: Quantization
+) -> Linear:
     """The fastest form of a linear map for this device, type and quantization.
 
     Args:
-        weight: (outputs, inputs) float32 or bfloat16.
+        weight: (outputs, inputs) float32 or bfloat16; or quantized already, and taken so.
         bias: (outputs,), if there is one.
         quantization: int4 falls back to int8 for a matrix that does not divide into
             groups, and on devices other than the CPU.
     """
-    outputs, inputs = weight.shape
     on_cpu = weight.device.type == "cpu"
+    if isinstance(weight, QuantizedWeight):
+        return _pack_quantized(weight, bias, on_cpu=on_cpu)
+    outputs, inputs = weight.shape
     if quantization == "int4" and on_cpu and inputs % GROUP == 0 and outputs % 16 == 0:
-        return Int4Linear(weight, bias)
+        return Int4Linear.rounded(weight, bias)
     if quantization != "none":
-        return Int8Linear(weight, bias)
+        whole = QuantizedWeight.of(weight, 8)
+        return Int8Linear(whole.numbers, whole.scale[:, 0], bias)
     if on_cpu and weight.dtype == torch.bfloat16 and _onednn_has_bfloat16():
         return BlockedLinear(weight, bias)
     return PlainLinear(weight, bias)
+
+
+def _pack_quantized(weight: QuantizedWeight, bias: Tensor | None, *, on_cpu: bool) -> Linear:
+    if weight.bits == 8:
+        return Int8Linear(weight.numbers, weight.scale[:, 0], bias)
+    if on_cpu and weight.numbers.shape[0] % 16 == 0:
+        numbers = (weight.numbers + 8).to(torch.uint8)
+        return Int4Linear(numbers, weight.scale, torch.zeros_like(weight.scale), bias)
+    return PlainLinear(weight.expanded().to(torch.bfloat16), bias)
 
 
 def _onednn_has_bfloat16() -> bool:
@@ -76,15 +90,14 @@ class BlockedLinear:
 class Int8Linear:
     """Whole numbers from -127 to 127 and one scale for each output."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        outputs, inputs = weight.shape
-        wide = weight.float()
-        scale = wide.abs().amax(1).clamp_min(1e-12) / 127
-        self.weight = (wide / scale[:, None]).round().to(torch.int8)
-        self.scale = scale.to(torch.bfloat16)
+    def __init__(self, numbers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """Args: numbers (outputs, inputs) int8, scale (outputs,) bfloat16."""
+        outputs, inputs = numbers.shape
+        self.weight = numbers
+        self.scale = scale
         self.bias = bias
         # The kernel reads whole vectors, also beyond the end of a matrix.
-        self.fused = weight.device.type == "cpu" and not (outputs % 16 or inputs % 32)
+        self.fused = numbers.device.type == "cpu" and not (outputs % 16 or inputs % 32)
 
     def __call__(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
@@ -103,7 +116,18 @@ class Int4Linear:
     order of its own, and two in a byte for expanding when many tokens are multiplied.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, numbers: Tensor, scale: Tensor, offset: Tensor, bias: Tensor | None) -> None:
+        """Args: numbers (outputs, inputs) uint8; scale and offset (outputs, groups) bfloat16."""
+        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
+        self.pairs = numbers[:, ::2] | (numbers[:, 1::2] << 4)
+        self.scale, self.offset = scale, offset
+        # (groups, outputs, 2)
+        self.table = torch.stack((scale, offset), -1).transpose(0, 1).contiguous()
+        self.bias = bias
+
+    @classmethod
+    def rounded(cls, weight: Tensor, bias: Tensor | None) -> Self:
+        """From (outputs, inputs) weights."""
         outputs, inputs = weight.shape
         groups = weight.float().view(outputs, -1, GROUP)
         least, most = groups.amin(2), groups.amax(2)
@@ -112,12 +136,7 @@ class Int4Linear:
         offset = (least + 8 * scale.float()).to(torch.bfloat16)
         steps = (groups - offset.float()[..., None]) / scale.float()[..., None] + 8
         numbers = steps.round().clamp(0, 15).to(torch.uint8).view(outputs, inputs)
-        self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
-        self.pairs = numbers[:, ::2] | (numbers[:, 1::2] << 4)
-        self.scale, self.offset = scale, offset
-        # (groups, outputs, 2)
-        self.table = torch.stack((scale, offset), -1).transpose(0, 1).contiguous()
-        self.bias = bias
+        return cls(numbers, scale, offset, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)

@@ -81,7 +81,9 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
     return Trainer(
         model=model,
         tokenizer=tokenizer,
-        objective=PreferenceLoss(hardware, section.beta, section.label_smoothing),
+        objective=PreferenceLoss(
+            hardware, section.beta, section.label_smoothing, section.sft_weight
+        ),
         section=section,
         train=pairs.train,
         validation=pairs.validation,
