@@ -39,6 +39,7 @@ def export(
     from chatgpt_cli.interop.gguf_writer import write_gguf
     from chatgpt_cli.interop.huggingface import load_model, save_model
     from chatgpt_cli.interop.locate import locate_model
+    from chatgpt_cli.model.quantized import expand
 
     base = project.config.model.from_
     located = locate_model(project.paths, model=model, stage=stage, base=base)
@@ -50,6 +51,7 @@ def export(
             "there is something already", place=str(target), remedy="Choose another with --to."
         )
     loaded = load_model(located.folder)
+    expand(loaded.model)
     if format == "gguf":
         write_gguf(loaded, target, quantization=quant, name=name)
     else:

@@ -101,7 +101,7 @@ def generate(
     ] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Continue a text, answer a question, or fill in a [MASK].
+    """Continue a text, answer a question, fill in a [MASK], or name a text's label.
 
     Only the text goes to standard output, so it can be piped on.
     """
@@ -109,6 +109,9 @@ def generate(
     project = open_project(config, set_ or [], json_output=True)
     prompts = _prompts(project, prompt, file=file, samples=samples)
     opened = options.open_model(project, model=model, stage=stage)
+    if opened.loaded.config.labels:
+        _classify(project, opened, prompts, json_output=json_output)
+        return
     if not opened.loaded.config.causal:
         _fill(project, opened, prompts, json_output=json_output)
         return
@@ -429,6 +432,25 @@ def _tell(project: Project, opened: options.OpenModel, completions: list[Complet
     if len(completions) == 1 and completions[0].finish_reason == "length" and sys.stderr.isatty():
         written = len(completions[0].ids)
         project.output.line(f"Ended after {written} tokens; --max-tokens allows more.")
+
+
+def _classify(
+    project: Project, opened: options.OpenModel, prompts: list[Prompt], *, json_output: bool
+) -> None:
+    """A classifier: the label of each text, and how probable it is."""
+    from chatgpt_cli.generation.classify import classify
+
+    texts = [(prompt.text,) for prompt in prompts]
+    found = classify(opened.loaded.model, opened.loaded.tokenizer, texts)
+    if json_output:
+        rows = [
+            {"prompt": prompt.text, "label": one.label, "probabilities": one.probabilities}
+            for prompt, one in zip(prompts, found, strict=True)
+        ]
+        project.output.json({"model": str(opened.folder), "stage": opened.stage, "labels": rows})
+        return
+    for one in found:
+        typer.echo(f"{one.label}\t{one.probability:.1%}")
 
 
 def _fill(

@@ -28,7 +28,7 @@ _USES = {
     "classification": "finetune.task: classification",
     "plain text": "chatgpt finetune (finetune.task: language_modeling)",
     "preference": "chatgpt prefer",
-    "judged answer": "preference training on single answers (KTO)",
+    "judged answer": "no command trains on these yet",
 }
 # Of each kind.
 _SHOWN_PROBLEMS = 8

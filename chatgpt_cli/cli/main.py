@@ -18,6 +18,7 @@ COMMANDS = {
     "preprocess": "Raw text to tokenizer, token shards and a data report.",
     "inspect": "What finetuning would make of your rows: formats, faults, lengths.",
     "pretrain": "Token shards to a base model.",
+    "distill-data": "Let a larger model write rows to finetune on.",
     "finetune": "Base model and supervised rows to an assistant.",
     "prefer": "Assistant and pairs of answers to one that gives the better answer (DPO).",
     "reinforce": "Assistant and checkable questions to one more often right (GRPO).",
@@ -27,11 +28,12 @@ COMMANDS = {
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
     "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
+    "quantize": "Write the model in 8 or 4 bits, and measure what that changes.",
     "export": "Write the model as a .gguf file, or with an adapter merged in.",
 }
 
 # Commands that compute for long, and should not suffer from what else runs.
-_TRAINING = ("plan", "pretrain", "finetune")
+_TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce")
 
 _USAGE = """\
 Usage: chatgpt COMMAND [OPTIONS]
@@ -107,9 +109,10 @@ def _call(name: str, arguments: list[str]) -> int:
 
     if name in _TRAINING:
         _share_the_processor()
-    module = importlib.import_module(f"chatgpt_cli.cli.{name}")
+    written = name.replace("-", "_")
+    command = getattr(importlib.import_module(f"chatgpt_cli.cli.{written}"), written)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(help=getattr(module, name).__doc__)(getattr(module, name))
+    app.command(help=command.__doc__)(command)
     result: Any = get_command(app).main(
         args=arguments, prog_name=f"chatgpt {name}", standalone_mode=False
     )

@@ -13,6 +13,7 @@ from chatgpt_cli.cli.project import Project
 from chatgpt_cli.errors import ModelError
 
 if TYPE_CHECKING:
+    from chatgpt_cli.config.schema import FinetuneTask
     from chatgpt_cli.generation.engine import Engine
     from chatgpt_cli.interop.huggingface import LoadedModel
     from chatgpt_cli.interop.locate import Stage
@@ -81,10 +82,14 @@ class OpenModel:
     loaded: LoadedModel
     folder: Path
     stage: str
+    # What finetuning taught it, if that made it.
+    task: FinetuneTask = "chat"
 
     @property
     def converses(self) -> bool:
         """Whether this run made an assistant of it."""
+        if self.stage == "finetune" and self.task == "language_modeling":
+            return False
         return self.stage in ("finetune", "prefer", "reinforce")
 
 
@@ -112,7 +117,7 @@ def open_model(project: Project, *, model: Path | None, stage: Stage) -> OpenMod
         dtype = torch.float32
     loaded = load_model(located.folder, device=hardware.device, dtype=dtype)
     loaded.model.set_attention(hardware.attention)
-    return OpenModel(loaded, located.folder, located.stage)
+    return OpenModel(loaded, located.folder, located.stage, project.config.finetune.task)
 
 
 def open_engine(
@@ -152,11 +157,17 @@ def system_prompt(project: Project, stage: str) -> str | None:
 
 
 def require_speech(opened: OpenModel) -> None:
-    """Refuse a masked model where text is to be written.
+    """Refuse a masked model or a classifier where text is to be written.
 
     Raises:
         ModelError: naming the command that suits the model.
     """
+    if opened.loaded.config.labels:
+        raise ModelError(
+            "this is a classifier: it names a label, it cannot converse",
+            place=str(opened.folder),
+            remedy='Try `chatgpt generate "A text"`, which prints the label.',
+        )
     if not opened.loaded.config.causal:
         raise ModelError(
             "this is a masked model: it fills [MASK], it cannot converse",

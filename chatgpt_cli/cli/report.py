@@ -109,6 +109,9 @@ def _look_inside(project: Project, run: RunReport, sentence: str | None) -> Insp
     except ModelError:
         return None
     model, tokenizer = opened.loaded.model, opened.loaded.tokenizer
+    if model.config.labels:
+        # It says nothing; there is no next token to look at.
+        return None
     text = sentence or _chosen(project, run)
     if not opened.loaded.config.causal:
         return inspect(model, tokenizer, tokenizer.beginning(text))

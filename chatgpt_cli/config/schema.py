@@ -344,6 +344,8 @@ class PreferSection(TrainingSection):
     validation_fraction: float = Field(0.05, ge=0, lt=1)
     # How closely the model is held to what it was before: higher is closer.
     beta: float = Field(0.1, gt=0)
+    # How much the better answers are learnt as in finetuning besides, against forgetting.
+    sft_weight: float = Field(0.0, ge=0)
     lora: LoraSection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
@@ -507,20 +509,45 @@ class TaskSection(Section):
         return metric not in classes or self.labels is not None
 
 
-class JudgeSection(Section):
-    """A model behind an OpenAI-compatible address that marks answers, for the metric judge."""
+class EndpointSection(Section):
+    """A model behind an OpenAI-compatible address."""
 
+    # Up to /v1, as in http://localhost:8000/v1.
     url: str
     model: str
     # The name of an environment variable; the key itself does not belong in a file.
     api_key_env: str = "OPENAI_API_KEY"
+    # Questions asked at the same time.
+    parallel: int = Field(4, gt=0)
+    # Seconds to wait for an answer, and how often what may pass is tried again.
+    timeout: float = Field(60.0, gt=0)
+    retries: int = Field(4, ge=0)
+
+
+class JudgeSection(EndpointSection):
+    """A model that marks answers, for the metric judge."""
+
     # What is marked, from 1 to 10.
     instruction: str = (
         "Is the answer correct, complete and fluent? Judge it as a strict but fair examiner."
     )
-    # Questions asked at the same time.
-    parallel: int = Field(4, gt=0)
-    timeout: float = Field(60.0, gt=0)
+
+
+class DistillDataSection(EndpointSection):
+    """A model that answers prompts, for rows to finetune on."""
+
+    # Files, folders or globs: a prompt a line (.txt), or rows with a prompt or messages.
+    prompts: list[str] = Field(default_factory=list)
+    # The .jsonl file that rows are added to.
+    to: Path | None = None
+    system_prompt: str | None = None
+    # Whether the rows hold the system message too.
+    keep_system: bool = False
+    temperature: float = Field(0.7, ge=0)
+    max_tokens: int = Field(500, gt=0)
+    # Money per million tokens, to know what the rows cost.
+    price_prompt: float = Field(0.0, ge=0)
+    price_completion: float = Field(0.0, ge=0)
 
 
 class EvaluateSection(Section):
@@ -613,6 +640,7 @@ class Config(Section):
     finetune: FinetuneSection = Field(default_factory=FinetuneSection)
     prefer: PreferSection = Field(default_factory=PreferSection)
     reinforce: ReinforceSection = Field(default_factory=ReinforceSection)
+    distill_data: DistillDataSection | None = None
     evaluate: EvaluateSection = Field(default_factory=EvaluateSection)
     generate: GenerateSection = Field(default_factory=GenerateSection)
     serve: ServeSection = Field(default_factory=ServeSection)

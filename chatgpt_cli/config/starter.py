@@ -38,7 +38,7 @@ pretrain:
   # sample_prompts: ["Once upon a time"]
 
 finetune:
-  # Rows of chat messages, Alpaca, ShareGPT, prompt/completion, question/answer or src/tgt.
+  # Rows in any common format; `chatgpt inspect rows.jsonl` says what is in them.
   # data: [rows.jsonl]
   budget: 3 epochs
   # learning_rate: 0.001

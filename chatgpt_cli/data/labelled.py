@@ -205,14 +205,12 @@ def _order(label: str) -> tuple[int, int, str]:
 
 
 def _named(rows: list[LabelledRow], labels: list[str]) -> list[LabelledRow]:
-    """Names in the place of numbers, if the labels of all rows are numbers of them."""
-    numbers = {row.label for row in rows} - set(labels)
-    if not all(number.isdecimal() and int(number) < len(labels) for number in numbers):
+    """Names in the place of numbers, if no row has a name."""
+    if not all(row.label.isdecimal() and int(row.label) < len(labels) for row in rows):
         return rows
-    return [
-        row if row.label in labels else LabelledRow(row.texts, labels[int(row.label)], row.place)
-        for row in rows
-    ]
+    if any(row.label in labels for row in rows):
+        return rows
+    return [LabelledRow(row.texts, labels[int(row.label)], row.place) for row in rows]
 
 
 def _known(

@@ -41,11 +41,20 @@ def mask_batch(
 
 
 def _hide(
-    ids: np.ndarray, vocab_size: int, probability: float, random: np.random.Generator
+    ids: np.ndarray,
+    vocab_size: int,
+    probability: float,
+    random: np.random.Generator,
+    *,
+    in_each: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ids with some hidden, and those as labels."""
+    """The ids with some hidden (in each row at least one, if that is wanted), those as labels."""
     special = ids < len(SPECIAL_TOKENS)
-    target = (random.random(ids.shape) < probability) & ~special
+    chances = np.where(special, 1.0, random.random(ids.shape))
+    target = chances < probability
+    if in_each:
+        least = chances.min(1, keepdims=True)
+        target |= (chances == least) & (least < 1)
     labels = np.where(target, ids, IGNORE)
     fate = random.random(ids.shape)
     replacement = random.integers(len(SPECIAL_TOKENS), vocab_size, size=ids.shape)
@@ -65,7 +74,9 @@ class Hidden:
     def of(self, batch: Batch, split: int, index: int) -> Batch:
         """The batch with some tokens hidden, the same ones for the same split and index."""
         random = np.random.default_rng([self.seed, split, index])
-        hidden, labels = _hide(batch.input_ids.numpy(), self.vocab_size, self.probability, random)
+        ids = batch.input_ids.numpy()
+        # Rows may be short: one without a target would teach nothing.
+        hidden, labels = _hide(ids, self.vocab_size, self.probability, random, in_each=True)
         return replace(batch, input_ids=torch.from_numpy(hidden), labels=torch.from_numpy(labels))
 
 

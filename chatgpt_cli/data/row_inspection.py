@@ -15,11 +15,11 @@ from chatgpt_cli.data.formats.classification import LabelledRow
 from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.formats.preferences import JudgedRow, PreferenceRow
-from chatgpt_cli.data.formats.recognise import Example, Recognised
+from chatgpt_cli.data.formats.recognise import FORMATS, Example, Recognised
 from chatgpt_cli.data.formats.translation import TranslationRow
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.row_encoder import RowEncoder
-from chatgpt_cli.data.rows import examples
+from chatgpt_cli.data.rows import FORMATS_OF, examples
 from chatgpt_cli.tokenizer.chat import Message
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -109,7 +109,8 @@ def inspect_rows(
 
     Args:
         patterns: files, folders, globs, or pairs of aligned files.
-        section: the system prompt and the direction of translations.
+        section: the system prompt, the direction of translations, and whether the task
+            takes text files.
         tokenizer: None counts characters and cuts nothing.
         length: tokens of a sequence.
         samples: rows of each format to keep as they are seen.
@@ -122,7 +123,8 @@ def inspect_rows(
     seen: dict[bytes, str] = {}
     measured: list[tuple[int, str]] = []
     truncated = 0
-    for item in examples(patterns):
+    only_text = section.task in ("language_modeling", "masked_language_modeling")
+    for item in examples(patterns, FORMATS_OF[section.task] if only_text else tuple(FORMATS)):
         if isinstance(item, Problem):
             inspection.problems.append(item)
             continue

@@ -9,7 +9,8 @@ import numpy as np
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.data.rows import read_rows
+from chatgpt_cli.data.formats.conversations import TextRow
+from chatgpt_cli.data.rows import read_learnt
 from chatgpt_cli.data.shards import TokenShards
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.evaluation.task_rows import TaskRow
@@ -43,11 +44,22 @@ def training_tokens(config: Config, paths: RunPaths, tokenizer: Tokenizer) -> It
         if shards.tokenizer_sha256 == tokenizer.hash:
             for start in range(0, shards.num_tokens, _PIECE):
                 yield shards.read(start, min(shards.num_tokens, start + _PIECE + 4096))
+    section = config.finetune
+    if not section.data or section.task == "classification":
+        return
     try:
-        rows = read_rows(config.finetune.data, on_error="skip").rows if config.finetune.data else []
+        rows = read_learnt(section.data, section.task, section.direction, on_error="skip").rows
     except DataError:
         return
-    texts = [message.content.strip() for row in rows for message in row.messages]
+    texts = [
+        text.strip()
+        for row in rows
+        for text in (
+            [row.text]
+            if isinstance(row, TextRow)
+            else [message.content for message in row.messages]
+        )
+    ]
     # An id that no token has keeps stretches from reaching across texts.
     border = tokenizer.vocab_size
     ids = [token for encoded in tokenizer.encode_batch(texts) for token in [*encoded, border]]

@@ -13,8 +13,14 @@ import numpy as np
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, TaskSection
 from chatgpt_cli.data.batch import Batch
+from chatgpt_cli.data.masking import Hidden, MaskedHeldOutRows
 from chatgpt_cli.data.sft import held_out_conversations
 from chatgpt_cli.errors import ConfigError, DataError
+from chatgpt_cli.evaluation.classification import (
+    held_out_task,
+    labelled_task,
+    run_classification,
+)
 from chatgpt_cli.evaluation.contamination import (
     Overlap,
     overlap,
@@ -138,12 +144,15 @@ def evaluate(
         DataError: if a task's rows cannot be used.
     """
     results = Results()
+    if subject.model.config.labels:
+        _classify(subject, config, planned, results, text, on_task)
+        return results
     if text:
         _measure_held_out(subject, config, paths, results, on_task)
     measured = []
     unfit: dict[str, list[str]] = {}
     for task, metrics in planned:
-        style = _style(subject, task)
+        style = _style(subject, task, config)
         if isinstance(style, _Unfit):
             unfit.setdefault(style.why, []).append(task.name)
         else:
@@ -181,6 +190,40 @@ def evaluate(
     return results
 
 
+def _classify(
+    subject: Subject,
+    config: Config,
+    planned: list[tuple[TaskSection, list[str]]],
+    results: Results,
+    text: bool,
+    on_task: Callable[[str, float], None],
+) -> None:
+    """The tasks of a classifier; the rows that finetuning kept aside are one."""
+    if text and config.finetune.data:
+        held_out = held_out_task(subject.model.config.labels)
+        planned = [(held_out, list(held_out.metrics)), *planned]
+    for task, metrics in planned:
+        rows = labelled_task(task, config, limit=config.evaluate.max_rows)
+
+        def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
+            on_task(f"{name}: {done:,} of {total:,} labelled", done / total)
+
+        result = run_classification(
+            task,
+            rows,
+            metrics,
+            subject.model,
+            subject.tokenizer,
+            batch_size=config.evaluate.batch_size,
+            on_progress=progress,
+        )
+        if result.truncated:
+            results.notes.append(
+                f"{task.name}: {result.truncated} texts are longer than the context and were cut."
+            )
+        results.tasks.append(result)
+
+
 def _look_for(
     asked: list[list[TaskRow]], subject: Subject, config: Config, paths: RunPaths, results: Results
 ) -> None:
@@ -202,13 +245,14 @@ class _Unfit:
     why: str
 
 
-def _style(subject: Subject, task: TaskSection) -> Style | _Unfit:
+def _style(subject: Subject, task: TaskSection, config: Config) -> Style | _Unfit:
     """How a task is put to this model: a base model has not learnt to converse."""
     if not subject.model.config.causal:
         return _Unfit("the model is masked and cannot write answers")
     if task.style != "auto":
         return task.style
-    if subject.stage != "pretrain":
+    continues = subject.stage == "finetune" and config.finetune.task == "language_modeling"
+    if subject.stage != "pretrain" and not continues:
         return "chat"
     if task.answer == "choice":
         return "text"
@@ -237,6 +281,10 @@ def _measure_held_out(
             batches: Iterable[Batch] = held_out_conversations(
                 config.finetune, subject.tokenizer, length
             )
+            if not subject.model.config.causal:
+                probability = config.pretrain.mask_probability
+                hidden = Hidden(subject.tokenizer.vocab_size, probability, config.seed)
+                batches = MaskedHeldOutRows(batches, hidden)
         else:
             batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
         documents = document_losses(

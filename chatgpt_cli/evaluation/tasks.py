@@ -121,7 +121,7 @@ def run_task(
         task,
         scores,
         intervals(scores),
-        _predictions(rows, answers, scores),
+        predictions_of(rows, answers, scores),
         time.perf_counter() - started,
         cut,
     )
@@ -235,7 +235,7 @@ def _judged(section: EvaluateSection, rows: list[TaskRow], answers: Answers) -> 
     return judge_answers(section.judge, questions, answers.predictions, answers.references)
 
 
-def _predictions(
+def predictions_of(
     rows: list[TaskRow], answers: Answers, scores: dict[str, Score]
 ) -> list[dict[str, Any]]:
     """A JSON object for each row: asked, answered, expected, scores, and how sure."""

@@ -77,3 +77,19 @@ def limitation(shape: ModelConfig) -> str | None:
         "No architecture of transformers has this combination of norm, positions, MLP, qk_norm "
         "and bias: the model will be readable by chatgpt only."
     )
+
+
+def require_writer(shape: ModelConfig, place: str) -> None:
+    """Refuse a model that cannot write answers.
+
+    Raises:
+        ConfigError: if it is masked, or a classifier.
+    """
+    if shape.causal and not shape.labels:
+        return
+    kind = "is a classifier" if shape.labels else "is bidirectional (masked)"
+    raise ConfigError(
+        f"the model {kind}: it cannot write answers",
+        place=place,
+        remedy="Train from a causal model that finetuning made an assistant of.",
+    )

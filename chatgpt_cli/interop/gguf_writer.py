@@ -91,6 +91,11 @@ _FILE_TYPE = {
 
 def _architecture(config: ModelConfig) -> str:
     """Raises ModelError if llama.cpp has none for the model."""
+    if config.labels:
+        raise ModelError(
+            "a classifier cannot be written as .gguf",
+            remedy="Its folder opens in transformers as AutoModelForSequenceClassification.",
+        )
     found = has_counterpart(config) if config.causal else None
     if found is None or (found == "qwen3" and config.bias):
         raise ModelError(

@@ -21,9 +21,16 @@ from chatgpt_cli.files import atomic_path, sha256, write_json
 from chatgpt_cli.interop.adapters import CONFIG as ADAPTER_CONFIG
 from chatgpt_cli.interop.adapters import put_on, read_adapter, save_adapter
 from chatgpt_cli.interop.architectures import OWN, TextIds, describe, has_counterpart, renames
+from chatgpt_cli.interop.compressed import (
+    describe_quantization,
+    quantization_of,
+    take_weights,
+    to_tensors,
+)
 from chatgpt_cli.interop.foreign import foreign_config, own_names
 from chatgpt_cli.interop.locate import resolve_model
 from chatgpt_cli.model.lora import Adapter, merge_adapter
+from chatgpt_cli.model.quantized import install, quantized_weights
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -69,10 +76,12 @@ def save_model(
         tokenizer.save(folder)
         return
     dtype = str(model.output_weight.dtype).removeprefix("torch.")
+    rounded = quantized_weights(model)
+    more = describe_quantization(next(iter(rounded.values())).bits) if rounded else {}
     with atomic_path(folder / _WEIGHTS) as path:
         save_file(_to_saved(model), path, metadata={"format": "pt"})
     text_ids = TextIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)
-    write_json(folder / "config.json", describe(model.config, dtype, text_ids))
+    write_json(folder / "config.json", describe(model.config, dtype, text_ids) | more)
     if model.config.causal and not model.config.labels:
         ids = {
             "pad_token_id": tokenizer.pad_id,
@@ -115,7 +124,10 @@ def load_model(
             merge_adapter(base.model)
         return _with_tokenizer(base.model, load_tokenizer(folder), folder)
     config = config or read_config(folder)
+    bits = quantization_of(folder)
     weights, saved = _read_weights(folder)
+    rounded = {} if bits is None else take_weights(saved, bits, weights)
+    saved |= {f"{name}.weight": weight.expanded() for name, weight in rounded.items()}
     _check_size(config, saved, weights)
     if config.positions == "sinusoidal" and _positions_were_trained(config, saved):
         config = config.model_copy(update={"positions": "learned"})
@@ -123,7 +135,8 @@ def load_model(
         model = Transformer(config)
     state = _from_saved(model, saved, weights)
     _fill(model, state.__getitem__, device, dtype)
-    return _with_tokenizer(model, load_tokenizer(folder), folder)
+    install(model, rounded)
+    return _with_tokenizer(model.to(device), load_tokenizer(folder), folder)
 
 
 def _base(adapter: Adapter, folder: Path) -> Path:
@@ -316,6 +329,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _to_saved(model: Transformer) -> dict[str, Tensor]:
     """The parameters under the names, and in the layout, of the saved architecture."""
     ours = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+    for name, weight in quantized_weights(model).items():
+        ours |= to_tensors(name, weight)
     saved: dict[str, Tensor] = {}
     for rename in renames(model.config):
         for kind in (".weight", ".bias"):

@@ -21,6 +21,7 @@ from chatgpt_cli.model.native.decoder import NativeDecoder
 from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.packed_linear import Linear, Quantization, pack_linear
+from chatgpt_cli.model.quantized import QuantizedLinear, QuantizedWeight, quantized_weights
 from chatgpt_cli.model.transformer import Attention, Block, Transformer, matmul_attention
 
 # Tokens of a prompt computed at one time: enough for full speed, and the scores stay small.
@@ -61,6 +62,10 @@ class InferenceModel:
         backbone = model.model
         weight = backbone.embed_tokens.weight.detach()
         self.device = weight.device
+        # A model that was quantized before stays as it is.
+        rounded = quantized_weights(model)
+        if rounded:
+            quantization = "int8" if next(iter(rounded.values())).bits == 8 else "int4"
         # Products of 16-bit vectors are slow on a CPU, where keys are read once a token.
         self.cache_dtype = torch.float32 if self.device.type == "cpu" else weight.dtype
         self.dtype = weight.dtype if quantization == "none" else torch.bfloat16
@@ -279,19 +284,26 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     return norm.square_().mul_(1 / x.shape[-1]).add_(eps).rsqrt_()
 
 
-def _parts(linear: nn.Linear) -> tuple[Tensor, Tensor | None]:
+def _parts(linear: nn.Module) -> tuple[Tensor | QuantizedWeight, Tensor | None]:
     """Weight and bias, with an adapter's share if the map has one."""
     if isinstance(linear, AdaptedLinear):
         linear = linear.merged()
+    if isinstance(linear, QuantizedLinear):
+        return linear.quantized, None if linear.bias is None else linear.bias.detach()
+    assert isinstance(linear, nn.Linear)
     return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
 
 
 def _side_by_side(
-    weight: Tensor, bias: Tensor | None, head_dim: int
-) -> tuple[Tensor, Tensor | None]:
+    weight: Tensor | QuantizedWeight, bias: Tensor | None, head_dim: int
+) -> tuple[Tensor | QuantizedWeight, Tensor | None]:
     """A query's or key's map whose outputs are ordered as `_interleaved` says."""
-    split = weight.view(-1, head_dim, weight.shape[1])
-    weight = _interleaved(split.transpose(1, 2)).transpose(1, 2).reshape(weight.shape)
+
+    def order(rows: Tensor) -> Tensor:
+        split = rows.view(-1, head_dim, rows.shape[1])
+        return _interleaved(split.transpose(1, 2)).transpose(1, 2).reshape(rows.shape)
+
+    weight = order(weight) if isinstance(weight, Tensor) else weight.rows(order)
     return weight, None if bias is None else _interleaved(bias.view(-1, head_dim)).reshape(-1)
 
 
@@ -311,13 +323,19 @@ def _suits(model: Transformer) -> bool:
 
 
 def _pack(
-    parts: list[tuple[Tensor, Tensor | None]],
+    parts: list[tuple[Tensor | QuantizedWeight, Tensor | None]],
     quantization: Quantization,
     library: ctypes.CDLL | None,
 ) -> Linear:
-    weight = torch.cat([weight for weight, _ in parts])
+    rounded = [weight for weight, _ in parts if isinstance(weight, QuantizedWeight)]
     biases = [bias for _, bias in parts if bias is not None]
     bias = torch.cat(biases) if biases else None
+    weight: Tensor | QuantizedWeight
+    if len(rounded) == len(parts):
+        weight = QuantizedWeight.joined(rounded)
+    else:
+        wide = (w if isinstance(w, Tensor) else w.expanded() for w, _ in parts)
+        weight = torch.cat(list(wide))
     if library is not None:
         return NativeLinear(library, weight, bias, quantization)
     return pack_linear(weight, bias, quantization)

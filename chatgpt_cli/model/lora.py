@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chatgpt_cli.model.quantized import QuantizedLinear
 from chatgpt_cli.model.transformer import Transformer
 
 
@@ -36,20 +37,30 @@ class AdaptedLinear(nn.Linear):
     A is (rank, in), random; B is (out, rank), zero: at first nothing changes.
     """
 
-    def __init__(self, linear: nn.Linear, adapter: Adapter) -> None:
+    def __init__(self, linear: nn.Linear | QuantizedLinear, adapter: Adapter) -> None:
         has_bias = linear.bias is not None
         super().__init__(linear.in_features, linear.out_features, has_bias, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
-        device = linear.weight.device
+        # W may be whole numbers, expanded each time (QLoRA; Dettmers et al. 2023).
+        self.quantized = linear if isinstance(linear, QuantizedLinear) else None
+        self.bias = linear.bias  # type: ignore[assignment]
+        if isinstance(linear, QuantizedLinear):
+            del self.weight
+            device = linear.numbers.device
+        else:
+            self.weight = linear.weight
+            device = linear.weight.device
         self.lora_A = nn.Parameter(torch.empty(adapter.rank, linear.in_features, device=device))
         self.lora_B = nn.Parameter(torch.zeros(linear.out_features, adapter.rank, device=device))
         self.scale = adapter.scale
         self.dropout = adapter.dropout
 
     def forward(self, input: Tensor) -> Tensor:
-        plain = F.linear(input, self.weight, self.bias)
+        plain = F.linear(input, self._wide().to(input.dtype), self.bias)
         small = F.linear(F.dropout(input, self.dropout, self.training), self.lora_A)
         return plain + F.linear(small, self.lora_B) * self.scale
+
+    def _wide(self) -> Tensor:
+        return self.weight if self.quantized is None else self.quantized.weight
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
@@ -58,7 +69,8 @@ class AdaptedLinear(nn.Linear):
             self.in_features, self.out_features, self.bias is not None, device="meta"
         )
         change = (self.lora_B.float() @ self.lora_A.float()) * self.scale
-        linear.weight = nn.Parameter((self.weight.float() + change).to(self.weight.dtype))
+        wide = self._wide()
+        linear.weight = nn.Parameter((wide.float() + change).to(wide.dtype))
         linear.bias = self.bias
         return linear
 
@@ -106,10 +118,12 @@ def adapter_weights(model: Transformer) -> dict[str, Tensor]:
 
 def _linears(
     model: Transformer, targets: Sequence[str]
-) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+) -> Iterator[tuple[nn.Module, str, nn.Linear | QuantizedLinear]]:
     """The matrices inside the blocks with these names (all of them if none is named)."""
     for block in model.model.blocks():
         for owner in (block.self_attn, block.mlp):
             for name, child in list(owner.named_children()):
-                if isinstance(child, nn.Linear) and (not targets or name in targets):
+                if isinstance(child, nn.Linear | QuantizedLinear) and (
+                    not targets or name in targets
+                ):
                     yield owner, name, child

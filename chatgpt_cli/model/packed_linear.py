@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chatgpt_cli.model.quantized import GROUP, QuantizedWeight
+
 Quantization = Literal["none", "int8", "int4"]
 
-# Weights that share one scale and offset in 4 bits; llama.cpp's Q4 formats take as many.
-GROUP = 32
 # From so many rows on, expanding the weights once and multiplying at full speed is faster.
 _INT8_ROWS = 8
 _INT4_ROWS = 64
@@ -27,35 +27,42 @@ class Linear(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-def pack_linear(weight: Tensor, bias: Tensor | None, quantization: Quantization) -> Linear:
+def pack_linear(
+    weight: Tensor | QuantizedWeight, bias: Tensor | None, quantization: Quantization
+) -> Linear:
     """The fastest form of a linear map for this device, type and quantization.
 
     Args:
-        weight: (outputs, inputs) float32 or bfloat16.
+        weight: (outputs, inputs) float32 or bfloat16; or quantized already, and taken so.
         bias: (outputs,), if there is one.
         quantization: int4 falls back to int8 for a matrix that does not divide into
             groups, and on devices other than the CPU.
     """
-    outputs, inputs = weight.shape
     on_cpu = weight.device.type == "cpu"
+    if isinstance(weight, QuantizedWeight):
+        return _pack_quantized(weight, bias, on_cpu=on_cpu)
+    outputs, inputs = weight.shape
     if quantization == "int4" and on_cpu and inputs % GROUP == 0 and outputs % 16 == 0:
-        return Int4Linear(weight, bias)
+        return Int4Linear(*int4_numbers(weight), bias)
     if quantization != "none":
-        return Int8Linear(weight, bias)
+        whole = QuantizedWeight.of(weight, 8)
+        return Int8Linear(whole.numbers, whole.scale[:, 0], bias)
     if on_cpu and weight.dtype == torch.bfloat16 and _onednn_has_bfloat16():
         return BlockedLinear(weight, bias)
     return PlainLinear(weight, bias)
 
 
+def _pack_quantized(weight: QuantizedWeight, bias: Tensor | None, *, on_cpu: bool) -> Linear:
+    if weight.bits == 8:
+        return Int8Linear(weight.numbers, weight.scale[:, 0], bias)
+    if on_cpu and weight.numbers.shape[0] % 16 == 0:
+        numbers = (weight.numbers + 8).to(torch.uint8)
+        return Int4Linear(numbers, weight.scale, torch.zeros_like(weight.scale), bias)
+    return PlainLinear(weight.expanded().to(torch.bfloat16), bias)
+
+
 def _onednn_has_bfloat16() -> bool:
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def int8_numbers(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(outputs, inputs) int8 from -127 to 127, and the scale of each output, float32."""
-    wide = weight.float()
-    scale = wide.abs().amax(1).clamp_min(1e-12) / 127
-    return (wide / scale[:, None]).round().to(torch.int8), scale
 
 
 def int4_numbers(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,13 +104,14 @@ class BlockedLinear:
 class Int8Linear:
     """Whole numbers from -127 to 127 and one scale for each output."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        outputs, inputs = weight.shape
-        self.weight, scale = int8_numbers(weight)
-        self.scale = scale.to(torch.bfloat16)
+    def __init__(self, numbers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        """Args: numbers (outputs, inputs) int8, scale (outputs,) bfloat16."""
+        outputs, inputs = numbers.shape
+        self.weight = numbers
+        self.scale = scale
         self.bias = bias
         # The kernel reads whole vectors, also beyond the end of a matrix.
-        self.fused = weight.device.type == "cpu" and not (outputs % 16 or inputs % 32)
+        self.fused = numbers.device.type == "cpu" and not (outputs % 16 or inputs % 32)
 
     def __call__(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
@@ -122,8 +130,8 @@ class Int4Linear:
     order of its own, and two in a byte for expanding when many tokens are multiplied.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        numbers, scale, offset = int4_numbers(weight)
+    def __init__(self, numbers: Tensor, scale: Tensor, offset: Tensor, bias: Tensor | None) -> None:
+        """Args: numbers (outputs, inputs) uint8; scale and offset (outputs, groups) bfloat16."""
         self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers.int(), 1)
         self.pairs = numbers[:, ::2] | (numbers[:, 1::2] << 4)
         self.scale, self.offset = scale, offset

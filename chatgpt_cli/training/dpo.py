@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.data.pairs import HeldOutPairs, PairBatch
@@ -23,12 +24,15 @@ class PreferenceLoss:
 
     r is log p(answer) - log p_before(answer), the answer's reward. With label smoothing
     e, a pair counts as the wrong way round with probability e: (1 - e) and e times the
-    loss of either way (conservative DPO; Mitchell 2023).
+    loss of either way (conservative DPO; Mitchell 2023). sft_weight times the mean nats per
+    token of the better answer are added (RPO; Pang et al. 2024): DPO alone looks only at
+    the difference, and may let both answers become less probable.
     """
 
     hardware: Hardware
     beta: float
     label_smoothing: float = 0.0
+    sft_weight: float = 0.0
 
     def passes(self, _model: Transformer, batch: Batch, _step: int) -> Iterator[Batch]:
         yield batch
@@ -53,6 +57,8 @@ class PreferenceLoss:
         margin = self.beta * (better - worse)
         e = self.label_smoothing
         loss = -(1 - e) * F.logsigmoid(margin) - e * F.logsigmoid(-margin)
+        if self.sft_weight:
+            loss = loss + self.sft_weight * _surprise(batch, moved + batch.reference)
         right = (margin > 0).float() + 0.5 * (margin == 0).float()
         sums = {
             "accuracy": right.sum(),
@@ -89,3 +95,13 @@ def set_reference(model: Transformer, held: HeldOutPairs, hardware: Hardware) ->
         for bins in held.bins():
             batch = held.pairs.rows(bins, held.sequence_length).to(hardware.device)
             held.pairs.set_reference(bins, target_log_probabilities(model, batch, hardware).cpu())
+
+
+def _surprise(batch: Batch, found: Tensor) -> Tensor:
+    """The mean nats per token of each better answer: (pairs,)."""
+    answers = answer_segments(batch)
+    segments, labels = batch.segment_ids[0::2], (batch.labels[0::2] >= 0).float()
+    empty = torch.zeros(answers[0::2].shape, device=found.device)
+    tokens = empty.scatter_add(1, segments, labels)
+    total = empty.scatter_add(1, segments, found[0::2] * labels)
+    return -(total / tokens.clamp_min(1))[answers[0::2]]

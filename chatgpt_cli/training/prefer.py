@@ -6,7 +6,7 @@ from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preferences import load_pairs
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.interop.base import limited
+from chatgpt_cli.interop.base import limited, require_writer
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_start
 from chatgpt_cli.model.lora import add_adapter
@@ -39,6 +39,7 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
     base = locate_start(paths, "prefer", base=config.model.from_).folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
     model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
+    require_writer(shape, str(base))
     length = config.sequence_length(section, shape.context_length)
     pairs = load_pairs(
         section, tokenizer, length, system_prompt=config.finetune.system_prompt, seed=config.seed
@@ -80,7 +81,9 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
     return Trainer(
         model=model,
         tokenizer=tokenizer,
-        objective=PreferenceLoss(hardware, section.beta, section.label_smoothing),
+        objective=PreferenceLoss(
+            hardware, section.beta, section.label_smoothing, section.sft_weight
+        ),
         section=section,
         train=pairs.train,
         validation=pairs.validation,

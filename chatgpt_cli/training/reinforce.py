@@ -7,7 +7,7 @@ from chatgpt_cli.config.schema import Config, ReinforceSection
 from chatgpt_cli.data.questions import HeldOutQuestions, Question, QuestionBatches, as_question
 from chatgpt_cli.data.split import split_rows
 from chatgpt_cli.errors import ConfigError, DataError
-from chatgpt_cli.interop.base import limited
+from chatgpt_cli.interop.base import limited, require_writer
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_start
 from chatgpt_cli.model.lora import add_adapter
@@ -45,6 +45,7 @@ def reinforce(
     base = locate_start(paths, "reinforce", base=config.model.from_).folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
     model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
+    require_writer(shape, str(base))
     length = config.sequence_length(section, shape.context_length)
     asked, held_out = _questions(section, tokenizer, length, config.finetune.system_prompt)
     observe(Note(f"Questions: {len(asked):,} to learn from, {len(held_out):,} to validate with"))

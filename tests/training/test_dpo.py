@@ -58,29 +58,33 @@ def log_probability(model: Transformer, data: Conversations, number: int) -> Ten
     return found[torch.from_numpy(data.targets[part][1:])].sum()
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_loss_and_gradients_equal_the_closed_form(smoothing: float) -> None:
+@pytest.mark.parametrize(("smoothing", "sft_weight"), [(0.0, 0.0), (0.2, 0.0), (0.0, 0.7)])
+def test_loss_and_gradients_equal_the_closed_form(smoothing: float, sft_weight: float) -> None:
     pairs, model, before = make_pairs(), shaken(1), shaken(2)
     held = HeldOutPairs(pairs, 2, LENGTH)
     set_reference(before, held, HARDWARE)
     batch = pairs.rows([one for bins in held.bins() for one in bins], LENGTH)
     assert len(batch) < 2 * len(pairs)  # several pairs in a row
-    objective = PreferenceLoss(HARDWARE, beta=0.3, label_smoothing=smoothing)
+    objective = PreferenceLoss(HARDWARE, 0.3, smoothing, sft_weight)
     assert objective.count(batch) == len(pairs)
     loss = objective(model, batch)
     loss.total.backward()
     found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     model.zero_grad()
-    margins = []
+    margins, surprises = [], []
     for pair in range(len(pairs)):
         rewards = []
         for number in (2 * pair, 2 * pair + 1):
             now = log_probability(model, pairs.conversations, number)
+            if number % 2 == 0:
+                part = slice(*pairs.conversations.starts[number : number + 2])
+                surprises.append(-now / int(pairs.conversations.targets[part].sum()))
             rewards.append(now - log_probability(before, pairs.conversations, number).detach())
         margins.append(0.3 * (rewards[0] - rewards[1]))
     margin = torch.stack(margins)
     expected = -((1 - smoothing) * logsigmoid(margin) + smoothing * logsigmoid(-margin)).sum()
+    expected = expected + sft_weight * torch.stack(surprises).sum()
     expected.backward()
     torch.testing.assert_close(loss.total, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(loss.sums["margin"], margin.sum(), rtol=1e-4, atol=1e-4)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chatgpt_cli.model.native.library import Matrix
-from chatgpt_cli.model.packed_linear import GROUP, Quantization, int4_numbers, int8_numbers
+from chatgpt_cli.model.packed_linear import Quantization, int4_numbers
+from chatgpt_cli.model.quantized import GROUP, QuantizedWeight
 
 _LANES = 16
 _KINDS = {torch.float32: 0, torch.bfloat16: 1, "int8": 2, "int4": 3}
@@ -22,25 +23,15 @@ class NativeLinear:
     def __init__(
         self,
         library: ctypes.CDLL,
-        weight: Tensor,
+        weight: Tensor | QuantizedWeight,
         bias: Tensor | None,
         quantization: Quantization,
     ) -> None:
         """`weight` is (outputs, inputs); see `pack_linear` for when int4 becomes int8."""
         self._library = library
-        self.outputs, self.inputs = weight.shape
-        self.scale: Tensor | None = None
-        kind: torch.dtype | Literal["int8", "int4"] = weight.dtype
-        if quantization == "int4" and self.inputs % GROUP == 0 and self.outputs % _LANES == 0:
-            kind, self.weight = "int4", _four_bits(*int4_numbers(weight))
-        elif quantization != "none":
-            kind = "int8"
-            numbers, scale = int8_numbers(weight)
-            # Unsigned, as the instruction wants one of its factors.
-            self.weight = _blocks((numbers.short() + 128).to(torch.uint8), 4)
-            self.scale = _padded(scale.float())
-        else:
-            self.weight = _blocks(weight, 4 // weight.element_size())
+        numbers = weight if isinstance(weight, Tensor) else weight.numbers
+        self.outputs, self.inputs = numbers.shape
+        kind, self.weight, self.scale = _stored(weight, quantization)
         self.bias = None if bias is None else _padded(bias.float())
         self._kind = _KINDS[kind]
         self.matrix = self.rows(0, self.outputs)
@@ -66,6 +57,28 @@ class NativeLinear:
             torch.get_num_threads(),
         )  # fmt: skip
         return out.view(*x.shape[:-1], self.outputs)
+
+
+def _stored(
+    weight: Tensor | QuantizedWeight, quantization: Quantization
+) -> tuple[torch.dtype | Literal["int8", "int4"], Tensor, Tensor | None]:
+    """The kind of numbers, the numbers in blocks, and in 8 bits the outputs' scales."""
+    numbers = weight if isinstance(weight, Tensor) else weight.numbers
+    divides = numbers.shape[1] % GROUP == 0 and numbers.shape[0] % _LANES == 0
+    if isinstance(weight, Tensor):
+        if quantization == "int4" and divides:
+            return "int4", _four_bits(*int4_numbers(weight)), None
+        if quantization == "none":
+            return weight.dtype, _blocks(weight, 4 // weight.element_size()), None
+        weight = QuantizedWeight.of(weight, 8)
+    elif weight.bits == 4:
+        if not divides:
+            return torch.bfloat16, _blocks(weight.expanded().to(torch.bfloat16), 2), None
+        shifted = (weight.numbers + 8).to(torch.uint8)
+        return "int4", _four_bits(shifted, weight.scale, torch.zeros_like(weight.scale)), None
+    # Unsigned, as the instruction wants one of its factors.
+    unsigned = (weight.numbers.short() + 128).to(torch.uint8)
+    return "int8", _blocks(unsigned, 4), _padded(weight.scale[:, 0].float())
 
 
 def _padded(values: Tensor) -> Tensor:
