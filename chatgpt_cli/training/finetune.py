@@ -17,7 +17,7 @@ from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
-from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
@@ -30,11 +30,23 @@ def finetune(
     """Train the project's base model on its supervised rows.
 
     Raises:
+        ConfigError, ModelError, DataError: see `prepare`.
+        TrainingError: see `Trainer.run`.
+    """
+    prepared = prepare(config, paths, mode=mode, observe=observe)
+    return prepared if isinstance(prepared, Finished) else prepared.trainer.run(prepared.saved)
+
+
+def prepare(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Prepared | Finished:
+    """Everything for finetuning, loaded and chosen.
+
+    Raises:
         ConfigError: no rows are named, the base is a masked model, or an earlier run is
             in the way.
         ModelError: if there is no base model yet.
         DataError: rows that cannot be used.
-        TrainingError: see `Trainer.run`.
     """
     section = config.finetune
     if not section.data:
@@ -104,7 +116,7 @@ def finetune(
     objective: Objective = plain
     if teacher is not None:
         objective = DistilledLoss(plain, teacher.ready(hardware))
-    return Trainer(
+    trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
         objective=objective,
@@ -118,4 +130,5 @@ def finetune(
         observe=observe,
         sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
         seed=config.seed,
-    ).run(start)
+    )
+    return Prepared(trainer, start)
