@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test test-faults test-llama-cpp lint clean
+.PHONY: quickstart test test-faults test-llama-cpp test-lm-eval lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/chatgpt preprocess --config $(CONFIG)
@@ -26,6 +26,11 @@ test-faults: $(VENV)/.installed-dev
 test-llama-cpp: $(VENV)/.installed-dev
 	$(PIP) install --quiet llama-cpp-python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop/test_gguf.py $(PYTEST_ARGS)
+
+# A checkpoint folder in the Evaluation Harness (lm-eval), whose many packages take a while.
+test-lm-eval: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt lm-eval
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop/test_lm_eval.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -70,13 +70,11 @@ def preprocess(
         ConfigError: no sources, or a vocabulary that does not fit the text.
         DataError: text that cannot be used, or too little of it.
     """
-    sources = _find_sources(config)
-    request = _request(config, sources)
+    sources = find_sources(config)
     if tokenizer is None and config.tokenizer.path is not None:
         # Its faults should show before the reading.
         tokenizer = _given_tokenizer(config.tokenizer.path)
-    if tokenizer is not None:
-        request = f"{request} {tokenizer.hash}"
+    request = _request(config, sources, tokenizer)
     if not force and (manifest := _up_to_date(paths, request)):
         return Prepared(manifest, fresh=False)
     problems = ProblemLog(config.data.on_error, "data.on_error")
@@ -134,7 +132,22 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB" if count >= 100_000 else f"{count / 1e3:,.1f} KB"
 
 
-def _find_sources(config: Config) -> list[SourceFiles]:
+def existing(
+    config: Config, paths: RunPaths, tokenizer: Tokenizer | None = None
+) -> dict[str, Any] | None:
+    """The manifest of the text that `preprocess` would find done, None if it had to begin."""
+    if tokenizer is None and config.tokenizer.path is not None:
+        tokenizer = _given_tokenizer(config.tokenizer.path)
+    return _up_to_date(paths, _request(config, find_sources(config), tokenizer))
+
+
+def find_sources(config: Config) -> list[SourceFiles]:
+    """The files of `data.sources` and `data.validation_sources`.
+
+    Raises:
+        ConfigError: if there are no sources.
+        DataError: for a source that cannot be found.
+    """
     if not config.data.sources:
         raise ConfigError(
             "data.sources names no text",
@@ -146,8 +159,8 @@ def _find_sources(config: Config) -> list[SourceFiles]:
     ]
 
 
-def _request(config: Config, sources: list[SourceFiles]) -> str:
-    """A hash of all that decides about the result."""
+def _request(config: Config, sources: list[SourceFiles], tokenizer: Tokenizer | None) -> str:
+    """A hash of all that decides about the result; and of the tokenizer, if one is given."""
     wanted = {
         "format": FORMAT,
         "version": __version__,
@@ -157,7 +170,8 @@ def _request(config: Config, sources: list[SourceFiles]) -> str:
             [file.url, file.size, file.modified] for source in sources for file in source.files
         ],
     }
-    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    request = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    return request if tokenizer is None else f"{request} {tokenizer.hash}"
 
 
 def _up_to_date(paths: RunPaths, request: str) -> dict[str, Any] | None:

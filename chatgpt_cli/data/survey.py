@@ -49,6 +49,8 @@ class Survey:
     counts: Counter[str]
     # How many documents each source has.
     documents: list[int]
+    # The training text of an epoch: documents as often as their source's weight says.
+    characters: float
     # With split: tail, where validation begins: in this document, at this character.
     tail_document: int = -1
     tail_character: int = 0
@@ -118,7 +120,9 @@ def survey(
     flags = np.concatenate(lengths)
     fate = _fates(hashes, flags["short"], flags["only"], section, counts)
     per_source = [counts.pop(f"of source {index}", 0) for index in range(len(sources))]
-    result = Survey(fate, hashes, counts, per_source)
+    weights = np.repeat([source.section.weight for source in sources], per_source)
+    trained = np.where(fate == _TRAIN, flags["length"] * weights, 0.0)
+    result = Survey(fate, hashes, counts, per_source, float(trained.sum()))
     if section.split == "tail" and not any(source.validation_only for source in sources):
         _cut_tail(result, flags["length"], section)
     return result, sample.texts()

@@ -10,13 +10,13 @@ from chatgpt_cli.interop.base import limited
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.model.lora import add_adapter
-from chatgpt_cli.training.adapter import new_adapter, trained_share
+from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.finetune_task import load_task
-from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
@@ -29,11 +29,23 @@ def finetune(
     """Train the project's base model on its rows, for `finetune.task`.
 
     Raises:
+        ConfigError, ModelError, DataError: see `prepare`.
+        TrainingError: see `Trainer.run`.
+    """
+    prepared = prepare(config, paths, mode=mode, observe=observe)
+    return prepared if isinstance(prepared, Finished) else prepared.trainer.run(prepared.saved)
+
+
+def prepare(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Prepared | Finished:
+    """Everything for finetuning, loaded and chosen.
+
+    Raises:
         ConfigError: no rows are named, the base is of the wrong kind for the task, or an
             earlier run is in the way.
         ModelError: if there is no base model yet.
         DataError: rows that cannot be used.
-        TrainingError: see `Trainer.run`.
     """
     section = config.finetune
     if not section.data:
@@ -77,6 +89,7 @@ def finetune(
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
         add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    require_trainable(model, base, "finetune")
     if section.freeze_layers > shape.num_layers:
         raise ConfigError(
             f"finetune.freeze_layers is {section.freeze_layers}, but the model has "
@@ -96,7 +109,7 @@ def finetune(
     objective: Objective = plain
     if teacher is not None:
         objective = DistilledLoss(plain, teacher.ready(hardware))
-    return Trainer(
+    trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
         objective=objective,
@@ -110,4 +123,5 @@ def finetune(
         observe=observe,
         sample=Sampler(model, tokenizer, hardware, data.style, config.seed),
         seed=config.seed,
-    ).run(start)
+    )
+    return Prepared(trainer, start)

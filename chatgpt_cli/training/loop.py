@@ -159,14 +159,15 @@ class Trainer:
             step=self.progress.step,
             warn=lambda text: self.observe(Note(text, "warning")),
         )
-        self._micro_batch_size = self._sequences_at_once()
+        self._micro_batch_size = self.sequences_at_once()
         self.progress.chosen = self.hardware.chosen() | {"micro_batch_size": self._micro_batch_size}
         self.observe(
             Note(f"{self.hardware} · {self._micro_batch_size} of {self.train.batch_size} at once")
         )
         self._forward_compiled()
 
-    def _sequences_at_once(self) -> int:
+    def sequences_at_once(self) -> int:
+        """The sequences of a micro-batch: as set, as before, or what fits and is fast."""
         chosen = self.section.micro_batch_size
         if chosen == "auto":
             before = self.progress.chosen
@@ -178,8 +179,15 @@ class Trainer:
                 optimizer=self.section.optimizer,
                 length=self.train.sequence_length,
                 batch_size=self.train.batch_size,
+                trained=self._adapter_size(),
             )
         return min(chosen, self.train.batch_size)
+
+    def _adapter_size(self) -> int | None:
+        """The parameters that are trained, if those are only an adapter's."""
+        if self.model.adapter is None:
+            return None
+        return sum(one.numel() for one in self.model.parameters() if one.requires_grad)
 
     def _forward_compiled(self) -> None:
         """Compile block by block: as fast as whole, and compiles in less time."""
@@ -307,6 +315,7 @@ class Trainer:
                 optimizer=self.section.optimizer,
                 micro_batch_size=self._micro_batch_size,
                 sequence_length=self.train.sequence_length,
+                trained=self._adapter_size(),
             )
             + f" {self._kept()}",
         )
@@ -486,6 +495,14 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin, and the state that it goes on from, if there is one."""
+
+    trainer: Trainer
+    saved: Saved | None
 
 
 class _Prefetch:

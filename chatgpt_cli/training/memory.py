@@ -28,8 +28,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def static_bytes(config: ModelConfig, optimizer: str) -> int:
-    """Weights, gradients and the optimizer's state, all float32."""
+def static_bytes(config: ModelConfig, optimizer: str, trained: int | None = None) -> int:
+    """Weights, gradients and the optimizer's state, all float32.
+
+    Args:
+        config: the model.
+        optimizer: "muon" or "adamw".
+        trained: the parameters that have a gradient, if they are not all the model's: an
+            adapter's, which come beside those of the model.
+    """
+    if trained is not None:
+        return 4 * (config.num_parameters() + 4 * trained)
     inside = config.num_parameters(embeddings=False) if optimizer == "muon" else 0
     # Weight and gradient; AdamW keeps two numbers for each weight, Muon one.
     return 4 * (4 * config.num_parameters() - inside)
@@ -56,7 +65,13 @@ def sequence_bytes(config: ModelConfig, hardware: Hardware, length: int) -> int:
 
 
 def fitting_sequences(
-    config: ModelConfig, hardware: Hardware, *, optimizer: str, length: int, batch_size: int
+    config: ModelConfig,
+    hardware: Hardware,
+    *,
+    optimizer: str,
+    length: int,
+    batch_size: int,
+    trained: int | None = None,
 ) -> int:
     """The sequences that are done at once, up to `batch_size`, if the user sets nothing.
 
@@ -66,7 +81,7 @@ def fitting_sequences(
     fits = batch_size
     free = free_memory(hardware.device)
     if free is not None:
-        room = _USABLE * free - static_bytes(config, optimizer)
+        room = _USABLE * free - static_bytes(config, optimizer, trained)
         fits = max(1, int(room / sequence_bytes(config, hardware, length)))
     if hardware.device.type == "cpu":
         fits = min(fits, max(1, _CPU_TOKENS // length))
@@ -110,9 +125,10 @@ def advise(
     optimizer: str,
     micro_batch_size: int,
     sequence_length: int,
+    trained: int | None = None,
 ) -> str:
     """What would fit, in numbers."""
-    static = static_bytes(config, optimizer)
+    static = static_bytes(config, optimizer, trained)
     each = sequence_bytes(config, hardware, sequence_length)
     said = (
         f"Model and optimizer take about {_size(static)}, each sequence about {_size(each)}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
@@ -15,11 +16,12 @@ from chatgpt_cli.interop.base import limitation, project_shape, starting_model
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.adapter import require_trainable
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
 from chatgpt_cli.training.events import Note, Observer
-from chatgpt_cli.training.loop import Result, Trainer
+from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.samples import Sampler
 from chatgpt_cli.training.start import Finished, Mode, open_stage
@@ -31,9 +33,21 @@ def pretrain(
     """Train the base model of a project.
 
     Raises:
+        ConfigError, DataError: see `prepare`.
+        TrainingError: see `Trainer.run`.
+    """
+    prepared = prepare(config, paths, mode=mode, observe=observe)
+    return prepared if isinstance(prepared, Finished) else prepared.trainer.run(prepared.saved)
+
+
+def prepare(
+    config: Config, paths: RunPaths, *, mode: Mode, observe: Observer
+) -> Prepared | Finished:
+    """Everything for pretraining, loaded and chosen.
+
+    Raises:
         ConfigError: settings that do not fit the text, or an earlier run in the way.
         DataError: if the text was not preprocessed or is too short.
-        TrainingError: see `Trainer.run`.
     """
     section = config.pretrain
     tokenizer = Tokenizer.load(paths.tokenizer)
@@ -72,6 +86,7 @@ def pretrain(
         model = load_model(start.folder).model
     elif (loaded := starting_model(config.model)) is not None:
         model = loaded.model
+        require_trainable(model, Path(str(config.model.from_)), "finetune")
     else:
         model = Transformer(shape)
         model.initialize(config.seed)
@@ -85,7 +100,7 @@ def pretrain(
     objective: Objective = plain
     if teacher is not None:
         objective = DistilledLoss(plain, teacher.ready(hardware))
-    return Trainer(
+    trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
         objective=objective,
@@ -99,7 +114,8 @@ def pretrain(
         observe=observe,
         sample=Sampler(model, tokenizer, hardware, "text", config.seed),
         seed=config.seed,
-    ).run(start)
+    )
+    return Prepared(trainer, start)
 
 
 def training_batches(
