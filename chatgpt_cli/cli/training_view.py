@@ -154,11 +154,26 @@ def train(
             f"{_duration(progress.elapsed)}{why}{loss} at step {progress.best_step or 0:,}"
         )
         output.line(f"Curves and a verdict: {stage.report}")
+        _warn_of_later(project, command)
     output.next_step(
         f"Model: {stage.pointed(stage.best) or stage.pointed(stage.latest)}. "
         f"Next: chatgpt {following}{config_option(project)}"
     )
     return 0
+
+
+def _warn_of_later(project: Project, command: str) -> None:
+    """Say so if other commands would still take the model of a later, earlier trained stage."""
+    from chatgpt_cli.checkpoints import list_checkpoints
+    from chatgpt_cli.config.paths import STAGES
+
+    later = STAGES[[str(name) for name in STAGES].index(command) + 1 :]
+    trained = [name for name in later if list_checkpoints(project.paths.stage(name))]
+    if trained:
+        project.output.warn(
+            f"{' and '.join(trained)} in this run began from an earlier model, and other commands "
+            f"take that of the last stage: train it again, or use --stage {command}."
+        )
 
 
 def _facts(project: Project) -> dict[str, str]:

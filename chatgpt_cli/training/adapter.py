@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from chatgpt_cli.config.schema import Config, LoraSection
+from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.locate import resolve_model
 from chatgpt_cli.model.lora import Adapter, adapter_weights
+from chatgpt_cli.model.quantized import quantized_weights
 from chatgpt_cli.model.transformer import Transformer
 
 
@@ -30,3 +32,18 @@ def trained_share(model: Transformer) -> str:
         f"Adapter: {small:,} parameters are trained, {small / model.config.num_parameters():.1%} "
         "of the model's"
     )
+
+
+def require_trainable(model: Transformer, base: Path, stage: str) -> None:
+    """Refuse to train the weights of a quantized model themselves.
+
+    Raises:
+        ConfigError: naming what can be done instead.
+    """
+    if quantized_weights(model) and model.adapter is None:
+        raise ConfigError(
+            "the weights of this model are whole numbers, which cannot be trained",
+            place=str(base),
+            remedy=f"Train an adapter beside them ({stage}.lora), or start from the model that "
+            "was quantized.",
+        )

@@ -10,7 +10,7 @@ from chatgpt_cli.interop.base import limited
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.model.lora import add_adapter
-from chatgpt_cli.training.adapter import new_adapter, trained_share
+from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
@@ -89,6 +89,7 @@ def prepare(
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
         add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    require_trainable(model, base, "finetune")
     if section.freeze_layers > shape.num_layers:
         raise ConfigError(
             f"finetune.freeze_layers is {section.freeze_layers}, but the model has "

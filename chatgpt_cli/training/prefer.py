@@ -10,7 +10,7 @@ from chatgpt_cli.interop.base import limited, require_writer
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_start
 from chatgpt_cli.model.lora import add_adapter
-from chatgpt_cli.training.adapter import new_adapter, trained_share
+from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.dpo import PreferenceLoss, set_reference
 from chatgpt_cli.training.effort import Effort
@@ -76,6 +76,7 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
         add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    require_trainable(model, base, "prefer")
     if model.adapter is not None:
         observe(Note(trained_share(model)))
     return Trainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
@@ -15,6 +16,7 @@ from chatgpt_cli.interop.base import limitation, project_shape, starting_model
 from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.adapter import require_trainable
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
@@ -84,6 +86,7 @@ def prepare(
         model = load_model(start.folder).model
     elif (loaded := starting_model(config.model)) is not None:
         model = loaded.model
+        require_trainable(model, Path(str(config.model.from_)), "finetune")
     else:
         model = Transformer(shape)
         model.initialize(config.seed)

@@ -12,7 +12,7 @@ from chatgpt_cli.interop.huggingface import load_model, read_config, weights_has
 from chatgpt_cli.interop.locate import locate_start
 from chatgpt_cli.model.lora import add_adapter
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-from chatgpt_cli.training.adapter import new_adapter, trained_share
+from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.grpo import ReinforcedAnswers
@@ -79,6 +79,7 @@ def reinforce(
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
         add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+    require_trainable(model, base, "reinforce")
     if model.adapter is not None:
         observe(Note(trained_share(model)))
     before = None

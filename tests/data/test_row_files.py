@@ -20,10 +20,10 @@ def _said(rows: list[Any]) -> list[list[str]]:
 
 
 def test_squad_as_published(tmp_path: Path) -> None:
-    questions = [
-        {"question": "Who?", "answers": [{"text": "Tom"}], "is_impossible": False},
+    questions: list[dict[str, Any]] = [
+        {"question": "Who?", "answers": [{"text": "Tom", "answer_start": 0}]},
         {"question": "When?", "answers": [], "is_impossible": True},
-    ]  # fmt: skip
+    ]
     article = {"title": "t", "paragraphs": [{"context": "Tom ran.", "qas": questions}]}
     path = tmp_path / "train-v2.0.json"
     path.write_text(json.dumps({"version": "v2.0", "data": [article]}), encoding="utf-8")

@@ -146,6 +146,26 @@ def test_errors_as_json(project: Path) -> None:
     assert "preprocess" in json.loads(done.stdout)["error"]["remedy"]
 
 
+def test_preferences_and_whole_numbers(project: Path) -> None:
+    for command in ("preprocess", "pretrain", "prefer"):
+        done = _chatgpt(project, command)
+        assert done.returncode == 0, done.stderr
+    assert "margin" in done.stdout and "Next: chatgpt evaluate" in done.stdout
+    assert '"margin"' in (project / "run" / "prefer" / "metrics.jsonl").read_text(encoding="utf-8")
+
+    done = _chatgpt(project, "quantize", "--bits", "4", "--max-rows", "5", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["bytes"]["quantized"] < result["bytes"]["float32"]
+    assert {score["metric"] for score in result["scores"]} == {"perplexity", "exact_match", "bleu"}
+    assert "What quantization changes" in done.stderr
+    small = str(Path("run", "quantize", "int4"))
+    done = _chatgpt(project, "generate", "--model", small, "--chat", "--seed", "1", "Say dog 1")
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    done = _chatgpt(project, "quantize", "--bits", "4")
+    assert done.returncode == 2 and "there is something already" in done.stderr
+
+
 def test_help_is_light() -> None:
     code = (
         "import sys; from chatgpt_cli.cli.main import main; main(['--help']); "
@@ -156,7 +176,20 @@ def test_help_is_light() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["preprocess", "pretrain", "finetune", "evaluate", "report", "generate", "chat", "config"],
+    [
+        "preprocess",
+        "pretrain",
+        "finetune",
+        "prefer",
+        "reinforce",
+        "distill-data",
+        "evaluate",
+        "quantize",
+        "report",
+        "generate",
+        "chat",
+        "config",
+    ],
 )
 def test_help_of_each_command_does_not_load_torch(command: str) -> None:
     code = (

@@ -65,6 +65,34 @@ def test_only_the_adapter_is_trained() -> None:
     assert changed == set(adapter_weights(model))
 
 
+def test_full_rank_equals_full_finetuning() -> None:
+    """With A the identity, as many columns as inputs and scale 1, B is the change of W."""
+    targets = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+    full, low = build(vocab_size=80), build(vocab_size=80)
+    width = full.config.hidden_size
+    add_adapter(low, Adapter(width, float(width), 0.0, targets, "somewhere"), seed=1)
+    for name, parameter in low.named_parameters():
+        if name.endswith("lora_A"):
+            parameter.data = torch.eye(width)
+            parameter.requires_grad_(False)
+    for name, parameter in full.named_parameters():
+        parameter.requires_grad_(name.split(".")[-2] in targets)
+    for model in (full, low):
+        learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.SGD(learnt, lr=0.05)
+        for _ in range(5):
+            optimizer.zero_grad()
+            features = model(ids()).flatten(0, 1)
+            (linear_cross_entropy(features, model.output_weight, ids().flatten()) / 24).backward()
+            optimizer.step()
+    merge_adapter(low)
+    fresh = dict(build(vocab_size=80).named_parameters())
+    merged = dict(low.named_parameters())
+    for name, parameter in full.named_parameters():
+        torch.testing.assert_close(merged[name], parameter, atol=1e-5, rtol=1e-4)
+        assert torch.equal(parameter, fresh[name]) == (name.split(".")[-2] not in targets)
+
+
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
 def test_peft_reads_what_is_saved(name: str, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")

@@ -11,11 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from chatgpt_cli.checkpoints import STATE
 from chatgpt_cli.config.loader import load_config
-from chatgpt_cli.config.paths import RunPaths, StagePaths
+from chatgpt_cli.config.paths import STAGES, RunPaths, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
-from chatgpt_cli.errors import ConfigError, DataError, TrainingError
+from chatgpt_cli.errors import ConfigError, DataError, ModelError, TrainingError
+from chatgpt_cli.interop.huggingface import load_model, weights_hash
+from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.interop.quantization import write_quantized
+from chatgpt_cli.model.lora import adapter_weights
+from chatgpt_cli.model.quantized import quantized_weights
 from chatgpt_cli.training import device, memory, objective
 from chatgpt_cli.training.events import Event, Note, StepDone
 from chatgpt_cli.training.finetune import finetune
@@ -125,6 +131,55 @@ def test_killed_and_resumed_is_the_same_to_the_bit(
     assert _losses(files) == losses
     for name, value in _weights(files).items():
         assert torch.equal(value, weights[name]), name
+
+
+def test_frozen_layers_stay_as_they_were(project: Path) -> None:
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    _train(project, "finetune", "finetune.freeze_layers=1")
+    best = paths.pretrain.pointed(paths.pretrain.best)
+    assert best is not None
+    before, after = load_file(best / "model.safetensors"), _weights(paths.finetune)
+    same = {name for name, value in after.items() if torch.equal(value, before[name])}
+    assert same == {name for name in after if ".layers.0." in name}
+    with pytest.raises(ConfigError, match="the model has 2 layers"):
+        _train(project, "finetune", "finetune.freeze_layers=3", mode="restart")
+
+
+def test_whole_numbers_are_trained_beside(project: Path) -> None:
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    base = paths.pretrain.pointed(paths.pretrain.best)
+    assert base is not None
+    write_quantized(base, project / "small", 4)
+    more = (
+        f"model.from={project / 'small'}", "model.preset=tiny", "model.hidden_size=null",
+        "model.num_layers=null", "model.num_heads=null",
+        f"run_dir={project / 'other'}",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="whole numbers, which cannot be trained"):
+        _train(project, "finetune", *more)
+    result = _train(project, "finetune", *more, "finetune.lora={rank: 4}")
+    assert result.progress.step == 12
+    found = locate_model(RunPaths(project / "other"), model=None).folder
+    model = load_model(found, merge=False).model
+    assert quantized_weights(model) and adapter_weights(model)
+
+
+def test_each_stage_starts_from_the_one_before(project: Path) -> None:
+    """And the last one's model is what other commands take."""
+    paths = _prepare(project)
+    with pytest.raises(ModelError, match="there is no model here to start from"):
+        _train(project, "prefer")
+    before = None
+    for stage in STAGES:
+        _train(project, stage)
+        found = locate_model(paths, model=None)
+        assert found.stage == stage
+        state = json.loads((found.folder / STATE).read_text(encoding="utf-8"))
+        if before is not None:
+            assert state["fingerprint"]["base"] == weights_hash(before)
+        before = found.folder
 
 
 def test_it_learns_and_finishes(project: Path) -> None:
