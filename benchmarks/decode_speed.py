@@ -1,6 +1,6 @@
 """Tokens a second: ours, Hugging Face's generate and llama.cpp, on the same random weights.
 
-    python -m benchmarks.decode_speed [--quick] [--json FILE]
+    python -m benchmarks.decode_speed [--quick] [--only 12M|100M|streams] [--json FILE]
 
 Programs take turns, a few tokens each, and the best turn counts: what else the machine
 does meanwhile then hits all alike. Every text is greedy, from a prompt of 64 tokens.
@@ -213,11 +213,15 @@ def measure_streams(report: Report, *, seconds: float) -> None:
 
 def main() -> None:
     """Measure and report."""
-    arguments = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--only", choices=[*SIZES, "streams"], help="a part of it")
+    arguments = parser.parse_args()
     report = Report("decode_speed")
     for size in SIZES:
-        measure(report, size, seconds=30 if arguments.quick else 120)
-    measure_streams(report, seconds=10 if arguments.quick else 30)
+        if arguments.only in (None, size):
+            measure(report, size, seconds=30 if arguments.quick else 120)
+    if arguments.only in (None, "streams"):
+        measure_streams(report, seconds=10 if arguments.quick else 30)
     report.write(arguments.json)
 
 

@@ -71,7 +71,7 @@ QuantizeOption = Annotated[
     typer.Option(help="Weights in 8 or 4 bits: faster, a little less exact.", show_default=False),
 ]
 
-# On a CPU, smaller models compute as fast in float32: their weights stay in the cache.
+# On a CPU, smaller models are fast in float32 too: their weights stay in the cache.
 _LARGE_MODEL = 50_000_000
 
 

@@ -61,6 +61,29 @@ def test_the_same_weights_as_without_a_compiler(compiled: Any, quantization: Qua
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_how_many_are_computed_together_changes_no_bit(
+    compiled: Any, quantization: Quantization, dtype: torch.dtype
+) -> None:
+    """Otherwise a text would depend on what else is being written."""
+    trained = build(head_dim=32).to(dtype)
+    model = InferenceModel(trained, quantization, library=compiled)
+    ids = tokens(11, 6)
+
+    def logits(rows: list[int]) -> torch.Tensor:
+        cache = model.new_cache()
+        cache.reserve(len(rows), 6)
+        cache.lengths = [0] * len(rows)
+        for position in range(6):
+            last = model.decode(cache, ids[rows, position].tolist())
+        return last
+
+    together = logits(list(range(11)))
+    for rows in ([4], [0, 9], [1, 2, 10], [3, 4, 5, 6, 7, 8]):
+        assert torch.equal(logits(rows), together[rows])
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
 def test_some_of_the_outputs(compiled: Any, quantization: Quantization) -> None:
     whole = NativeLinear(compiled, numbers(96, 64), numbers(96), quantization)
     x = numbers(3, 64)
