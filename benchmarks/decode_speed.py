@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -113,7 +114,8 @@ def hugging_face(folder: Path) -> Contestant:
     """`generate` with its own cache, in bfloat16."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model.eval()
     model.generation_config.eos_token_id = None
 
     @torch.inference_mode()
@@ -137,7 +139,7 @@ def llama_cpp(path: Path) -> Contestant:
     from llama_cpp import Llama
 
     threads = torch.get_num_threads()
-    llama = Llama(
+    llama: Any = Llama(
         str(path), n_ctx=1024, n_batch=512, n_threads=threads, n_threads_batch=threads,
         verbose=False,
     )  # fmt: skip

@@ -80,6 +80,7 @@ class _InOrder(Trainer):
     """Keeps the order of the rows, which are shuffled already."""
 
     def _get_train_sampler(self, *_: Any) -> torch.utils.data.Sampler[int]:
+        assert isinstance(self.train_dataset, _Windows)
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
@@ -112,7 +113,8 @@ def build(config: ModelConfig, attention: str) -> Any:
         use_cache=False,
     )
     torch.manual_seed(1)
-    return AutoModelForCausalLM.from_config(shape, attn_implementation=attention)
+    factory: Any = AutoModelForCausalLM
+    return factory.from_config(shape, attn_implementation=attention)
 
 
 def train(spec: Spec, model: Any, windows: TokenWindows, steps: int) -> _Clock:

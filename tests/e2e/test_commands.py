@@ -27,8 +27,9 @@ def _chatgpt(folder: Path, *arguments: str, stdin: str = "") -> subprocess.Compl
 
 
 def test_the_five_commands_and_chat(project: Path) -> None:
-    for command in ("preprocess", "pretrain", "finetune"):
-        done = _chatgpt(project, command)
+    tracked = ["--set", "trackers=[tensorboard]"]
+    for command, options in (("preprocess", []), ("pretrain", tracked), ("finetune", [])):
+        done = _chatgpt(project, command, *options)
         assert done.returncode == 0, done.stderr
         assert "Next: chatgpt" in done.stdout
     report = (project / "run" / "finetune" / "report.html").read_text(encoding="utf-8")
@@ -55,7 +56,9 @@ def test_the_five_commands_and_chat(project: Path) -> None:
     gaps = [one["against"][0]["difference"] for one in json.loads(done.stdout)["metrics"]]
     assert {gap["value"] for gap in gaps} == {0.0} and {gap["p"] for gap in gaps} == {1.0}
     assert "<svg" in (project / "comparison.html").read_text(encoding="utf-8")
-    done = _chatgpt(project, "report", "--sentence", "Say dog 1")
+    assert len(list(project.glob("run/*/trackers/tensorboard/events*"))) == 1
+    done = _chatgpt(project, "report", "--sentence", "Say dog 1", "--track", "tensorboard")
+    assert len(list(project.glob("run/*/trackers/tensorboard/events*"))) == 2
     assert done.returncode == 0 and "validation loss" in done.stdout, done.stderr
     page = (project / "run" / "report.html").read_text(encoding="utf-8")
     for part in ("What to do next", "下一步", 'class="token', "attention", "held-out"):

@@ -6,6 +6,8 @@ one time, so that a thousand bootstrap samples cost no more than one score.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,31 +23,24 @@ _ORDERS = 4
 def bleu(answers: Answers) -> Score:
     """Corpus BLEU, 0 to 100, with the tokenizer of the answers' language."""
     tokenizer = "zh" if answers.language() == "zh" else "13a"
-    metric = BLEU(tokenize=tokenizer)
-    counts = _counts(metric, answers)
-    sums = counts.sum(0)
+    score = _score(BLEU(tokenize=tokenizer), answers, _bleu)
+    sums = score.statistics.sum(0)
     details = {
         "brevity_penalty": float(_brevity(sums)),
         "precisions": _precisions(sums).tolist(),
     }
-    return Score(
-        _bleu(counts, effective_order=True).tolist(),
-        counts,
-        _bleu,
-        signature=str(metric.get_signature()),
-        details=details,
-        digits=1,
-    )
+    rows = _bleu(score.statistics, effective_order=True).tolist()
+    return replace(score, rows=rows, details=details)
 
 
 def chrf(answers: Answers) -> Score:
     """Corpus chrF2, 0 to 100 (Popović 2015): n-grams of characters."""
-    return _chrf(CHRF(), answers)
+    return _score(CHRF(), answers, _f_scores)
 
 
 def chrf_plus(answers: Answers) -> Score:
     """Corpus chrF2++, 0 to 100 (Popović 2017): n-grams of characters and of words."""
-    return _chrf(CHRF(word_order=2), answers)
+    return _score(CHRF(word_order=2), answers, _f_scores)
 
 
 def ter(answers: Answers) -> Score:
@@ -55,26 +50,14 @@ def ter(answers: Answers) -> Score:
     """
     chinese = answers.language() == "zh"
     metric = TER(normalized=chinese, asian_support=chinese)
-    counts = _counts(metric, answers)
-    return Score(
-        _ter(counts).tolist(),
-        counts,
-        _ter,
-        signature=str(metric.get_signature()),
-        better="lower",
-        digits=1,
-    )
+    return replace(_score(metric, answers, _ter), better="lower")
 
 
-def _chrf(metric: CHRF, answers: Answers) -> Score:
+def _score(metric: Any, answers: Answers, combine: Callable[[Floats], Floats]) -> Score:
+    """A metric of sacrebleu, whose sums over rows `combine` turns into a score."""
     counts = _counts(metric, answers)
-    return Score(
-        _f_scores(counts).tolist(),
-        counts,
-        _f_scores,
-        signature=str(metric.get_signature()),
-        digits=1,
-    )
+    signature = str(metric.get_signature())
+    return Score(combine(counts).tolist(), counts, combine, signature=signature, digits=1)
 
 
 def _counts(metric: Any, answers: Answers) -> Floats:
