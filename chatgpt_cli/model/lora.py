@@ -55,7 +55,10 @@ class AdaptedLinear(nn.Linear):
         self.dropout = adapter.dropout
 
     def forward(self, input: Tensor) -> Tensor:
-        plain = F.linear(input, self._wide().to(input.dtype), self.bias)
+        if self.quantized is None:
+            plain = F.linear(input, self.weight, self.bias)
+        else:
+            plain = self.quantized(input)
         small = F.linear(F.dropout(input, self.dropout, self.training), self.lora_A)
         return plain + F.linear(small, self.lora_B) * self.scale
 

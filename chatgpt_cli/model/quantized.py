@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +63,7 @@ class QuantizedWeight:
 
     def expanded(self) -> Tensor:
         """(outputs, inputs) float32."""
-        groups = self.numbers.view(*self.scale.shape, -1).float() * self.scale.float()[..., None]
-        return groups.view(self.numbers.shape)
+        return _expanded(self.numbers, self.scale)
 
     def rows(self, change: Callable[[Tensor], Tensor]) -> Self:
         """With its outputs in another order."""
@@ -105,7 +104,31 @@ class QuantizedLinear(nn.Module):
         return self.quantized.expanded()
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight.to(input.dtype), self.bias)
+        out: Tensor = _Product.apply(input, self.numbers, self.scale)  # type: ignore[no-untyped-call]
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+
+class _Product(torch.autograd.Function):
+    """x W^T that keeps W's whole numbers for the backward pass, not the expanded weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, numbers: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(numbers, scale)
+        ctx.dtype = x.dtype
+        return F.linear(x, _expanded(numbers, scale).to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = outputs
+        numbers, scale = ctx.saved_tensors
+        weight = _expanded(numbers, scale).to(gradient.dtype)
+        return (gradient @ weight).to(ctx.dtype), None, None
+
+
+def _expanded(numbers: Tensor, scale: Tensor) -> Tensor:
+    """(outputs, inputs) float32."""
+    groups = numbers.view(*scale.shape, -1).float() * scale.float()[..., None]
+    return groups.view(numbers.shape)
 
 
 def quantize(model: Transformer, bits: Bits) -> None:
