@@ -50,7 +50,7 @@ evaluate:
   tasks:
     - {{name: test, data: "{test}", metrics: [accuracy, f1]}}
 """
-_SETS = {
+_SETS: dict[str, tuple[str, dict[str, object]]] = {
     "agnews": ("train_small.jsonl.gz", {"ngram_range": (1, 2)}),
     # Characters, as Chinese has no spaces between words.
     "chinese-sentiment": (
