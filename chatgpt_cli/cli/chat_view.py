@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -13,6 +14,8 @@ from rich.markdown import Markdown
 # All that moves the cursor, rings, or begins a sequence for the terminal; and the marks
 # that make text read in another order than it stands in.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Drawing takes longer than writing a token: not more often than this, in seconds.
+_REDRAW = 0.05
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 
 
@@ -49,6 +52,7 @@ class _MarkdownView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._text = ""
+        self._drawn = 0.0
         self._live = Live(
             console=console, transient=True, auto_refresh=False, vertical_overflow="crop"
         )
@@ -62,7 +66,10 @@ class _MarkdownView:
             self._live.console.print(_markdown(self._text[:done]))
             self._live.console.print()
             self._text = self._text[done:].lstrip("\n")
-        self._live.update(_markdown(self._text), refresh=True)
+        now = time.monotonic()
+        if done or now - self._drawn >= _REDRAW:
+            self._live.update(_markdown(self._text), refresh=True)
+            self._drawn = now
 
     def close(self) -> None:
         self._live.stop()

@@ -335,7 +335,8 @@ def test_a_streamed_answer_looks_like_the_whole_one() -> None:
 
 def test_what_is_finished_is_not_drawn_again() -> None:
     drawn = shown([f"Paragraph {number}.\n\n" for number in range(50)], terminal=True)
-    assert [drawn.count(f"Paragraph {number}.") for number in (0, 20, 40)] == [2, 2, 2]
+    # While it was written, and when it was done.
+    assert all(1 <= drawn.count(f"Paragraph {number}.") <= 2 for number in range(49))
 
 
 EVIL = "\x1b[2J\x1b]0;title\x07 [bold red]tags[/] \x9b31m [here](http://a.b) \u202eabc\x08"
