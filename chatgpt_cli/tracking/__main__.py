@@ -32,8 +32,8 @@ def main() -> int:
         sys.stdin.buffer.read()
         ended.set()
 
-    def tell(text: str, kind: str = "info") -> None:
-        messages.write(json.dumps({"text": f"{service}: {text}", "kind": kind}) + "\n")
+    def tell(text: str, *, failed: bool = False) -> None:
+        messages.write(json.dumps({"text": text, "failed": failed}) + "\n")
 
     threading.Thread(target=read_to_the_end, daemon=True).start()
     try:
@@ -47,7 +47,7 @@ def main() -> int:
     except BaseException as error:
         traceback.print_exc()
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        tell(reason[0], "warning")
+        tell(reason[0], failed=True)
         return 1
     return 0
 

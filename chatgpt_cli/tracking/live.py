@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -107,10 +105,10 @@ class _Child:
         for line in messages:
             with suppress(ValueError, KeyError):
                 said = json.loads(line)
-                if said["kind"] == "warning":
-                    self._warn(said["text"].removeprefix(f"{self._service}: "))
+                if said["failed"]:
+                    self._warn(said["text"])
                 else:
-                    self._tell(Note(said["text"]))
+                    self._tell(Note(f"{self._service}: {said['text']}"))
 
     def _warn(self, text: str) -> None:
         self._tell(
@@ -135,8 +133,7 @@ class _Child:
             code = self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._warn(f"it did not end within {_PATIENCE:g} seconds")
-            with suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
         else:
             # What went wrong in Python it has said itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def _fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> Path:
     folder.mkdir()
     (folder / "wandb.py").write_text(source, encoding="utf-8")
     here = str(Path(live.__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", f"{folder}:{here}")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{here}")
     monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
     return tmp_path / "notes"
 
