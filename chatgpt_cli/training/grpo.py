@@ -160,7 +160,7 @@ class ReinforcedAnswers:
         loss = -gain[real].sum()
         sums = {
             "reward": (batch.reward * _first(batch)).sum(),
-            "tokens": real.sum(),
+            "length": real.sum(),
             "surprise": -now.sum(),
         }
         if self.section.kl:

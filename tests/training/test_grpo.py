@@ -100,7 +100,7 @@ def test_loss_and_gradients_equal_the_formula(tokenizer: Tokenizer) -> None:
     expected.backward()
     torch.testing.assert_close(loss.total, expected, rtol=1e-4, atol=1e-4)
     assert loss.sums["reward"].item() == pytest.approx(sum(advantages), abs=1e-5)
-    assert loss.sums["tokens"].item() == sum(map(len, answers))
+    assert loss.sums["length"].item() == sum(map(len, answers))
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-4)
 
