@@ -98,7 +98,8 @@ def _train(
 ) -> float | None:
     """Train the model as a user would; its accuracy on the test rows."""
     for stage in ("preprocess", "pretrain", "finetune"):
-        run(chatgpt(stage, "--config", str(config)), log=folder / f"{stage}.log")
+        going_on = [] if stage == "preprocess" else ["--resume"]
+        run(chatgpt(stage, "--config", str(config), *going_on), log=folder / f"{stage}.log")
         if stage != "preprocess":
             lines = (folder / "run" / stage / "metrics.jsonl").read_text(encoding="utf-8")
             last = [json.loads(line) for line in lines.splitlines() if '"elapsed"' in line][-1]
