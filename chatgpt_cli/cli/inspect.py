@@ -125,9 +125,11 @@ def _show(project: Project, inspection: RowInspection) -> None:
             _show_sample(output, sample)
     _show_duplicates(output, inspection)
     _show_problems(output, inspection)
-    if inspection.rows:
+    trained = [name for name in inspection.formats if name != "judged answer"]
+    if trained:
+        command = "prefer" if trained == ["preference"] else "finetune"
         output.next_step(
-            f"Name the files under finetune.data and run chatgpt finetune{config_option(project)}"
+            f"Name the files under {command}.data and run chatgpt {command}{config_option(project)}"
         )
 
 
