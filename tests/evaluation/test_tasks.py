@@ -67,7 +67,7 @@ def test_a_template_is_changed_by_the_keys_set() -> None:
     [
         ({"like": "sqaud"}, "did you mean squad"),
         ({"prompt": "{a}"}, "belong together"),
-        ({"answer": "choice"}, "needs choices"),
+        ({"answer": "choice", "prompt": "{a}", "reference": "{b}"}, "needs choices"),
         ({"metrics": ["f1_micro"]}, "needs labels"),
         ({"metrics": ["accuracy_normalized"]}, "needs answer: choice"),
     ],
