@@ -89,6 +89,11 @@ class RunPaths:
     def manifest(self) -> Path:
         return self.data / "manifest.json"
 
+    @property
+    def parts(self) -> Path:
+        """Finished parts of preprocessing that is not finished."""
+        return self.root / "parts"
+
     def stage(self, name: StageName) -> StagePaths:
         return StagePaths(self.root / name)
 
