@@ -9,6 +9,7 @@ import pytest
 
 from chatgpt_cli.config.schema import DataSection, NearDuplicatesSection
 from chatgpt_cli.data.cleaning.near_duplicates import (
+    PERMUTATIONS,
     bands_for,
     repeated_by,
     signatures,
@@ -87,15 +88,15 @@ def test_signatures_estimate_the_jaccard_similarity(language: str) -> None:
         texts = [_joined(first, language), _joined(second, language)]
         rows = signatures(units_of(texts), NearDuplicatesSection()).rows
         errors.append(float((rows[0] == rows[1]).mean()) - _jaccard(first, second))
-    # The standard error of one estimate is at most sqrt(0.25 / 128) = 0.044.
-    assert max(map(abs, errors)) < 4 * 0.044
-    assert abs(np.mean(errors)) < 4 * 0.044 / np.sqrt(len(errors))
+    # The standard error of one estimate is at most sqrt(0.25 / 256) = 0.031.
+    assert max(map(abs, errors)) < 4 * 0.031
+    assert abs(np.mean(errors)) < 4 * 0.031 / np.sqrt(len(errors))
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
 def test_bands_let_pairs_at_the_threshold_meet(threshold: float) -> None:
     bands = bands_for(threshold)
-    assert bands.count * bands.rows <= 128
+    assert bands.count * bands.rows <= PERMUTATIONS
     assert 1 - (1 - threshold**bands.rows) ** bands.count >= 0.97
 
 
@@ -103,7 +104,7 @@ def test_pairs_are_found_whatever_the_crowd() -> None:
     """With one key for all, the pairs must link each document to an earlier one like it."""
     r = np.random.Generator(np.random.PCG64(0))
     kinds = r.integers(0, 5, 200)
-    rows = r.integers(0, 1 << 32, size=(5, 128), dtype=np.uint32)[kinds]
+    rows = r.integers(0, 1 << 32, size=(5, PERMUTATIONS), dtype=np.uint32)[kinds]
     usable = r.random(200) < 0.9
     pairs = similar_pairs(np.zeros(200, np.uint64), usable, lambda n: rows[n], 0.8)
     gone = repeated_by([pairs])

@@ -11,7 +11,7 @@ from typing import Any
 from chatgpt_cli.errors import ConfigError
 
 # How much of a text is looked at, in characters.
-_LOOKED_AT = 1000
+_LOOKED_AT = 500
 _HAN = re.compile("[\u4e00-\u9fff]")
 _KANA_OR_HANGUL = re.compile("[\u3040-\u30ff\uac00-\ud7af]")
 

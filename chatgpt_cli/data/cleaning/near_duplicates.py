@@ -16,8 +16,8 @@ import numpy as np
 from chatgpt_cli.config.schema import NearDuplicatesSection
 from chatgpt_cli.data.cleaning.units import Units, mix, phrases
 
-# Two of three signatures of this many numbers tell a similarity to within 0.035 (at 0.8).
-PERMUTATIONS = 128
+# Two of three pairs of signatures of this many numbers tell a similarity of 0.8 to within 0.025.
+PERMUTATIONS = 256
 # A pair at the threshold is to be compared with at least this probability.
 _COMPARED = 0.97
 # Documents that are looked up at one time; more are looked up in several rounds.
@@ -53,8 +53,9 @@ class Signatures:
     """What is compared of each document.
 
     Attributes:
-        rows: (documents, PERMUTATIONS) uint32.
-        keys: (documents, bands) uint64: a hash of each band.
+        rows: (documents, PERMUTATIONS) uint16: the lower halves of the numbers, which agree
+            by chance once in 65,536 times.
+        keys: (documents, bands) uint64: a hash of each band of the whole numbers.
         empty: (documents,) bool: nothing in it can be compared.
     """
 
@@ -77,7 +78,8 @@ def signatures(units: Units, section: NearDuplicatesSection) -> Signatures:
             hashed += summand
             hashed >>= np.uint64(32)
             rows[signed, number] = np.minimum.reduceat(hashed, firsts)
-    return Signatures(rows, _keys(rows, bands_for(section.threshold)), units.counts == 0)
+    keys = _keys(rows, bands_for(section.threshold))
+    return Signatures(rows.astype(np.uint16), keys, units.counts == 0)
 
 
 def _keys(rows: np.ndarray, bands: Bands) -> np.ndarray:

@@ -56,11 +56,11 @@ class SignatureFiles:
         self._ends = np.cumsum(counts)
         self._parts = [
             (
-                np.memmap(folder / _ROWS, np.uint32, mode="r", shape=(count, PERMUTATIONS)),
+                np.memmap(folder / _ROWS, np.uint16, mode="r", shape=(count, PERMUTATIONS)),
                 np.memmap(folder / _KEYS, np.uint64, mode="r", shape=(bands, count)),
             )
             if count
-            else (np.zeros((0, PERMUTATIONS), np.uint32), np.zeros((bands, 0), np.uint64))
+            else (np.zeros((0, PERMUTATIONS), np.uint16), np.zeros((bands, 0), np.uint64))
             for folder, count in zip(folders, counts, strict=True)
         ]
 
@@ -69,8 +69,8 @@ class SignatureFiles:
         return np.concatenate([keys[band] for _, keys in self._parts])
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """(numbers, PERMUTATIONS) uint32: the signatures of some documents."""
-        found = np.empty((len(numbers), PERMUTATIONS), dtype=np.uint32)
+        """(numbers, PERMUTATIONS) uint16: the signatures of some documents."""
+        found = np.empty((len(numbers), PERMUTATIONS), dtype=np.uint16)
         parts = np.searchsorted(self._ends, numbers, side="right")
         for part in np.unique(parts):
             chosen = parts == part
