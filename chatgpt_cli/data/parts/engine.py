@@ -48,6 +48,8 @@ def run_on_ray(task: Task, folder: Path, numbers: Sequence[int], workers: int) -
         ConfigError: if Ray is not installed.
         ChatGPTError: what the first task raised that failed.
     """
+    if not numbers:
+        return
     ray = _ray(workers)
     remote = ray.remote(num_cpus=1, max_retries=3)(task)
     waiting = [remote.remote(folder, number) for number in numbers]
@@ -61,6 +63,12 @@ def run_on_ray(task: Task, folder: Path, numbers: Sequence[int], workers: int) -
         if isinstance(error.cause, ChatGPTError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayError as error:
+        raise ChatGPTError(
+            f"Ray could not do all parts ({type(error).__name__})",
+            place="data.engine",
+            remedy="Run the command again: finished parts are kept. See `ray status`, too.",
+        ) from error
 
 
 def _ray(workers: int) -> Any:

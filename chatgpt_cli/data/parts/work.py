@@ -174,7 +174,7 @@ class InParts:
                 f"Going on: of {count} parts, {done[0]} are looked through and {done[1]} encoded"
             )
         else:
-            self.tell(f"Working in {count} parts")
+            self.tell(f"Working in parts, {count} of them")
 
 
 def _shown(part: Encoded, round_: int) -> Iterator[Encoded]:
