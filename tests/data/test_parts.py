@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from chatgpt_cli.data.parts.plan import divide
 from chatgpt_cli.data.preprocess import Prepared, preprocess
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.sources import find_files
-from chatgpt_cli.data.survey import SourceFiles, read_all
+from chatgpt_cli.data.survey import Sample, SourceFiles, read_all
 from chatgpt_cli.errors import ChatGPTError, ConfigError, DataError
 from tests.conftest import small_text
 from tests.data.dying import kill_itself
@@ -302,6 +303,24 @@ def _same_documents(path: Path, source: dict[str, Any], count: int) -> None:
     ]
     assert not any(isinstance(item, Problem) for item in found)
     assert [item.text for item in found] == [item.text for item in expected]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("limit", [500, 3000, 10**6])
+def test_the_sample_of_samples_is_the_sample(limit: int) -> None:
+    r = random.Random(limit)
+    texts = [(r.getrandbits(32), text) for text in small_text(500)]
+    whole = Sample(limit)
+    for chance, text in texts:
+        whole.add(chance, text)
+    merged = Sample(limit)
+    for start in range(0, len(texts), 60):
+        part = Sample(limit)
+        for chance, text in texts[start : start + 60]:
+            part.add(chance, text)
+        merged.limit(part.threshold)
+        for chance, text in part.chosen:
+            merged.add(chance, text)
+    assert merged.texts() == whole.texts() and whole.texts()
 
 
 def test_small_files_share_a_part_and_packed_ones_are_whole(tmp_path: Path) -> None:
