@@ -25,6 +25,7 @@ from chatgpt_cli.data.shards import (
     ShardWriter,
     TokenShards,
     read_manifest,
+    token_dtype,
     write_manifest,
 )
 from chatgpt_cli.data.sources import find_files
@@ -70,13 +71,7 @@ def preprocess(
         ConfigError: no sources, or a vocabulary that does not fit the text.
         DataError: text that cannot be used, or too little of it.
     """
-    sources = find_sources(config)
-    if config.data.languages is not None:
-        check_languages(config.data.languages)
-    if tokenizer is None and config.tokenizer.path is not None:
-        # Its faults should show before the reading.
-        tokenizer = _given_tokenizer(config.tokenizer.path)
-    request = _request(config, sources, tokenizer)
+    sources, tokenizer, request = _asked_for(config, tokenizer)
     if force:
         shutil.rmtree(paths.parts, ignore_errors=True)
     elif manifest := _up_to_date(paths, request):
@@ -101,22 +96,25 @@ def preprocess(
         tokenizer = train_tokenizer(sample, config.tokenizer)
     del sample
     tell("Encoding")
+    entries = {
+        "request": request,
+        "sources": [
+            {"path": s.section.path, "weight": s.section.weight, "files": len(s.files)}
+            for s in sources
+        ],
+    }
+    report = {
+        **found.counts,
+        "rejected": found.rejected.rules,
+        "problems": dict(problems.counts),
+        "skipped": [f"{p.place}: {p.reason}" for p in problems.first],
+        "vocab_size": tokenizer.vocab_size,
+    }
     encoded = work.encode(tokenizer, found)
     with atomic_path(paths.data) as folder:
         folder.mkdir()
-        manifest = _write_shards(config, tokenizer, encoded, folder)
-        manifest["request"] = request
-        manifest["sources"] = [
-            {"path": s.section.path, "weight": s.section.weight, "files": len(s.files)}
-            for s in sources
-        ]
-        manifest["report"] |= {
-            **found.counts,
-            "rejected": found.rejected.rules,
-            "problems": dict(problems.counts),
-            "skipped": [f"{p.place}: {p.reason}" for p in problems.first],
-            "vocab_size": tokenizer.vocab_size,
-        }
+        manifest = _write_shards(config, tokenizer, encoded, folder) | entries
+        manifest["report"] |= report
         _check_amount(config, manifest)
         write_manifest(folder, manifest)
         with atomic_path(paths.tokenizer) as tokenizer_folder:
@@ -138,10 +136,7 @@ def help_preprocess(
     Raises:
         ConfigError, DataError: as `preprocess`.
     """
-    sources = find_sources(config)
-    if tokenizer is None and config.tokenizer.path is not None:
-        tokenizer = _given_tokenizer(config.tokenizer.path)
-    request = _request(config, sources, tokenizer)
+    sources, _, request = _asked_for(config, tokenizer)
     if _up_to_date(paths, request):
         return
     from chatgpt_cli.data.parts.work import InParts
@@ -209,6 +204,18 @@ class _AtOnce:
         """There is nothing to put away."""
 
 
+def _asked_for(
+    config: Config, tokenizer: Tokenizer | None
+) -> tuple[list[SourceFiles], Tokenizer | None, str]:
+    """The sources, the tokenizer if it is given, and the request; faults show early."""
+    sources = find_sources(config)
+    if config.data.languages is not None:
+        check_languages(config.data.languages)
+    if tokenizer is None and config.tokenizer.path is not None:
+        tokenizer = _given_tokenizer(config.tokenizer.path)
+    return sources, tokenizer, _request(config, sources, tokenizer)
+
+
 def _given_tokenizer(folder: Path) -> Tokenizer:
     try:
         return Tokenizer.load(folder)
@@ -229,9 +236,7 @@ def existing(
     config: Config, paths: RunPaths, tokenizer: Tokenizer | None = None
 ) -> dict[str, Any] | None:
     """The manifest of the text that `preprocess` would find done, None if it had to begin."""
-    if tokenizer is None and config.tokenizer.path is not None:
-        tokenizer = _given_tokenizer(config.tokenizer.path)
-    return _up_to_date(paths, _request(config, find_sources(config), tokenizer))
+    return _up_to_date(paths, _asked_for(config, tokenizer)[2])
 
 
 def find_sources(config: Config) -> list[SourceFiles]:
@@ -299,7 +304,7 @@ def _write_shards(
     config: Config, tokenizer: Tokenizer, encoded: Iterator[Encoded], folder: Path
 ) -> dict[str, Any]:
     """Write the shards of both splits; the manifest without its request."""
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+    dtype = token_dtype(tokenizer.vocab_size)
     writers = [ShardWriter(folder, split, dtype, config.data.shard_tokens) for split in SPLITS]
     tally = Tally()
     for batch in encoded:

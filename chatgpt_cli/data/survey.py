@@ -85,6 +85,7 @@ class Sample:
         self._size = 0
 
     def add(self, chance: int, text: str) -> None:
+        """Offer a document; `chance` is a number below 2**32 that its text decides."""
         if chance >= self.threshold:
             return
         self.chosen.append((chance, text))
@@ -100,6 +101,7 @@ class Sample:
             self._size = sum(len(text.encode()) for _, text in self.chosen)
 
     def texts(self) -> list[str]:
+        """The documents, in their order."""
         return [text for _, text in self.chosen]
 
 

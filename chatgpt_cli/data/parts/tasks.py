@@ -18,6 +18,7 @@ import numpy as np
 from chatgpt_cli.data.encode import DOCUMENT, Encoded, batches, encode_batch
 from chatgpt_cli.data.parts.job import Job, load_job
 from chatgpt_cli.data.problems import Problem, ProblemLog
+from chatgpt_cli.data.shards import token_dtype
 from chatgpt_cli.data.survey import Notes, Sample, Survey, kept, look_through, read_all
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import atomic_path, sha256
@@ -170,7 +171,7 @@ class Decided:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint16 if self.tokenizer.vocab_size <= 1 << 16 else np.uint32)
+        return token_dtype(self.tokenizer.vocab_size)
 
     def of_part(self, noted: Path, number: int) -> Survey:
         """The part of the survey that is about one part's documents, numbered from 0."""

@@ -28,6 +28,7 @@ from chatgpt_cli.data.parts.engine import Task, run_here, run_on_ray
 from chatgpt_cli.data.parts.job import Job, load_job, plan_job, save_job
 from chatgpt_cli.data.parts.machine import Machine
 from chatgpt_cli.data.problems import ProblemLog
+from chatgpt_cli.data.shards import token_dtype
 from chatgpt_cli.data.survey import SourceFiles, Survey, rounds
 from chatgpt_cli.data.workers import processes
 from chatgpt_cli.files import atomic_path, discard
@@ -97,7 +98,7 @@ class InParts:
             tasks.save_decided(self.folder, found, self._sizes, tokenizer)
         job = load_job(self.folder)
         self._run(tasks.encode, len(job.parts))
-        dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+        dtype = token_dtype(tokenizer.vocab_size)
         for number, source in enumerate(self.sources):
             own = [index for index, part in enumerate(job.parts) if part.source == number]
             for round_ in range(1, rounds(source) + 1):
