@@ -583,6 +583,9 @@ class GenerateSection(Section):
     seed: int | None = None
     # Weights in 8 or 4 bits: less to read for each token, a little less exact.
     quantize: Literal["none", "int8", "int4"] = "none"
+    # A small model with the same tokenizer (run directory, folder) that guesses ahead for a
+    # large one: the same text, in fewer steps.
+    draft: str | None = Field(None, min_length=1)
     # Above 1: follow the most probable texts instead of drawing one.
     beams: int = Field(1, ge=1, le=64)
     # Beam search divides by length^this: 0 prefers short texts, above 1 long ones.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from chatgpt_cli.generation.constraint import Constraint
+from chatgpt_cli.generation.draft import Draft
 from chatgpt_cli.generation.prefix_cache import PrefixCache
 from chatgpt_cli.generation.sampling import Sampling, sample
 from chatgpt_cli.generation.text import StoppingText
@@ -54,6 +55,17 @@ class Completion:
     prompt_tokens: int
     # The prompt was longer than the context: its first tokens were left out.
     truncated_prompt: bool
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A token that a text got, and what came of it."""
+
+    generation: Generation
+    choice: TokenChoice
+    # Text that has become certain by it.
+    text: str
+    finish_reason: Literal["stop", "length"] | None
 
 
 class Generation:
@@ -113,6 +125,10 @@ class Generation:
         seen[sorted(self._tokenizer.special_ids)] = False
         return seen
 
+    def seen_on(self, device: torch.device) -> Tensor | None:
+        """Tokens to penalise, (1, vocab), if there is a penalty."""
+        return None if self.seen is None else self.seen[None].to(device)
+
     def push(self, choice: TokenChoice) -> str:
         """Take the next token; returns text that is now certain."""
         token = choice.id
@@ -165,12 +181,15 @@ class Engine:
         *,
         max_rows: int = 64,
         prefix_cache_mb: float = 0,
+        draft: InferenceModel | None = None,
     ) -> None:
+        """Args as named; `draft` has the same vocabulary, and is asked while one text is alone."""
         self.model = model
         self.tokenizer = tokenizer
         self.max_rows = max_rows
         self._cache = model.new_cache()
         self._prefixes = PrefixCache(prefix_cache_mb)
+        self._draft = None if draft is None else Draft(draft)
         self._waiting: deque[Generation] = deque()
         # Row i of the cache belongs to _rows[i].
         self._rows: list[Generation] = []
@@ -183,10 +202,11 @@ class Engine:
         quantization: Quantization = "none",
         *,
         library: ctypes.CDLL | None = None,
+        draft: InferenceModel | None = None,
     ) -> Engine:
         """For one user: a conversation's next turn finds the earlier ones already read."""
         packed = InferenceModel(model, quantization, library=library)
-        return cls(packed, tokenizer, prefix_cache_mb=64)
+        return cls(packed, tokenizer, prefix_cache_mb=64, draft=draft)
 
     @property
     def writing(self) -> int:
@@ -239,26 +259,57 @@ class Engine:
         self._waiting.clear()
         self._rows.clear()
 
-    def step(self) -> list[tuple[Generation, str]]:
+    def step(self) -> list[Drawn]:
         """The next token of every text, or the first one of those that were waiting.
 
-        Returns:
-            who got a token, and the text that has become certain by it.
+        A text that is alone may get several, where there is a draft model.
         """
         with torch.inference_mode():
             if self._waiting and len(self._rows) < self.max_rows:
                 rows, logits = self._admit()
+                drawn = self._take(rows, logits)
+            elif len(self._rows) == 1 and self._draft is not None:
+                drawn = self._guess_and_check(self._draft, self._rows[0])
             elif self._rows:
                 rows = list(self._rows)
                 logits = self.model.decode(self._cache, [row.drawn[-1].id for row in rows])
+                drawn = self._take(rows, logits)
             else:
                 return []
-            choices = self._draw(rows, logits)
-        pieces = [(row, row.push(choice)) for row, choice in zip(rows, choices, strict=True)]
         for index in reversed(range(len(self._rows))):
             if self._rows[index].finish_reason is not None:
                 self._leave(index)
-        return pieces
+        return drawn
+
+    def _take(self, rows: list[Generation], logits: Tensor) -> list[Drawn]:
+        """Draw a token for each row, (rows, vocab) logits, and add it to the row's text."""
+        choices = self._draw(rows, logits)
+        pieces = [row.push(choice) for row, choice in zip(rows, choices, strict=True)]
+        return [
+            Drawn(row, choice, piece, row.finish_reason)
+            for row, choice, piece in zip(rows, choices, pieces, strict=True)
+        ]
+
+    def _guess_and_check(self, draft: Draft, row: Generation) -> list[Drawn]:
+        """Tokens up to the first that was not guessed, of the only text there is."""
+        done = len(row.drawn)
+
+        def draw(logits: Tensor, number: int) -> int:
+            uniform = row.uniforms[done + number : done + number + 1].to(logits.device)
+            return int(sample(logits, row.group, uniform, row.seen_on(logits.device)))
+
+        text = row.prompt + [choice.id for choice in row.drawn]
+        guesses = draft.guess(text, row.limit - done - 1, draw)
+        logits = self.model.extend(self._cache, 0, [text[-1], *guesses])
+        drawn: list[Drawn] = []
+        for number, guess in enumerate([*guesses, None]):
+            drawn += self._take([row], logits[number : number + 1])
+            if row.finish_reason is not None or drawn[-1].choice.id != guess:
+                break
+        draft.learn(right=number, of=len(guesses))
+        # What follows a wrong guess was never written.
+        self._cache.lengths[0] -= len(guesses) - number
+        return drawn
 
     def _admit(self) -> tuple[list[Generation], Tensor]:
         """Read the prompts that have waited longest, as many as one step may take."""
@@ -309,8 +360,8 @@ class Engine:
         for sampling, members in groups.items():
             together = [rows[index] for index in members]
             uniforms = torch.stack([row.uniforms[len(row.drawn)] for row in together])
-            masks = [row.seen for row in together if row.seen is not None]
-            seen = torch.stack(masks).to(logits.device) if masks else None
+            masks = [mask for row in together if (mask := row.seen_on(logits.device)) is not None]
+            seen = torch.cat(masks) if masks else None
             if len(groups) == 1:
                 ids = sample(allowed, sampling, uniforms.to(logits.device), seen)
             else:
@@ -399,9 +450,9 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         try:
             while self._generation.finish_reason is None:
-                for _, piece in self._engine.step():
-                    if piece:
-                        yield piece
+                for drawn in self._engine.step():
+                    if drawn.generation is self._generation and drawn.text:
+                        yield drawn.text
         finally:
             self._engine.cancel(self._generation)
 

@@ -140,12 +140,21 @@ class InferenceModel:
         """One token more in every row of the cache: the logits after it, (rows, vocab)."""
         lengths = list(cache.lengths)
         if self.native is not None:
-            logits = self.native(cache, ids)
-            cache.lengths = [length + 1 for length in lengths]
-            return logits
-        hidden = self._forward(torch.tensor(ids).to(self.device)[:, None], cache, 0, lengths)
+            logits = self.native(cache, ids, range(len(ids)), lengths)
+        else:
+            column = torch.tensor(ids).to(self.device)[:, None]
+            logits = self.logits(self._forward(column, cache, 0, lengths)[:, 0])
         cache.lengths = [length + 1 for length in lengths]
-        return self.logits(hidden[:, 0])
+        return logits
+
+    def extend(self, cache: KVCache, row: int, ids: Sequence[int]) -> Tensor:
+        """A few tokens more in one row: the logits after each of them, (tokens, vocab)."""
+        if self.native is None:
+            return self.logits(self.read(cache, row, [ids])[0])
+        first = cache.lengths[row]
+        logits = self.native(cache, ids, [row] * len(ids), range(first, first + len(ids)))
+        cache.lengths[row] = first + len(ids)
+        return logits
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of every token, (..., vocab) float32."""

@@ -84,6 +84,29 @@ def test_how_many_are_computed_together_changes_no_bit(
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
+@pytest.mark.parametrize("positions", ["rope", "learned"])
+def test_several_tokens_of_a_row_are_as_one_by_one(
+    compiled: Any, quantization: Quantization, positions: Any
+) -> None:
+    """To the bit, and in the cache too: otherwise guesses would change what is written."""
+    model = InferenceModel(build(positions=positions), quantization, library=compiled)
+    ids = tokens(1, 9)[0].tolist()
+    caches = [model.new_cache(), model.new_cache()]
+    for cache in caches:
+        cache.reserve(3, 9)
+        cache.lengths = [0] * 3
+        model.prefill(cache, 0, [ids[:1]] * 3)
+    one, many = caches
+    singles = []
+    for token in ids[1:6]:
+        singles.append(model.decode(one, [token] * 3)[1])
+    together = model.extend(many, 1, ids[1:6])
+    assert torch.equal(together, torch.stack(singles))
+    assert many.lengths == [1, 6, 1]
+    assert torch.equal(one.store[:, 1, :, :6], many.store[:, 1, :, :6])
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
 def test_some_of_the_outputs(compiled: Any, quantization: Quantization) -> None:
     whole = NativeLinear(compiled, numbers(96, 64), numbers(96), quantization)
     x = numbers(3, 64)

@@ -1,4 +1,5 @@
-// The model in C++: one token more for every text of a batch in a single call, and products.
+// The model in C++: one token more for every text of a batch, or a few for one, in a single
+// call; and products.
 //
 // The same function as model/inference.py computes with PyTorch, whose dozens of calls for
 // a layer cost more than the arithmetic of a small model. Threads meet at barriers instead.
@@ -46,6 +47,13 @@ struct Model {
 struct Cache {
   float* store;
   int64_t rows, slots;
+};
+
+// Tokens, each at its slot of a row of the cache; those of one row follow each other.
+struct Tokens {
+  const int64_t *ids, *rows, *slots;
+  int64_t count;
+  int64_t several;  // of one row: each must see the keys of those before it
 };
 
 namespace {
@@ -201,29 +209,28 @@ void attend_head(const float* query, const float* keys, const float* values, int
   mix<V>(scores, values, count, size, mixed);
 }
 
-// Rows of a batch and what all threads share while they compute one token for each.
+// What all threads share while they compute.
 class Step {
  public:
-  Step(const Model& model, const Cache& cache, const int64_t* ids, const int64_t* lengths,
-       int64_t rows, float* logits, int threads)
-      : m_(model), cache_(cache), ids_(ids), lengths_(lengths), rows_(rows), logits_(logits),
+  Step(const Model& model, const Cache& cache, const Tokens& tokens, float* logits, int threads)
+      : m_(model), cache_(cache), tokens_(tokens), rows_(tokens.count), logits_(logits),
         threads_(threads), barrier_(threads) {
     const int64_t heads_width = m_.heads * m_.head_dim;
     qkv_width_ = heads_width + 2 * m_.kv_heads * m_.head_dim;
     int64_t longest = 1, widest = std::max(m_.head.inputs, m_.layers[0].out.inputs);
-    for (int64_t row = 0; row < rows; row++) longest = std::max(longest, lengths[row] + 1);
+    for (int64_t row = 0; row < rows_; row++) longest = std::max(longest, tokens.slots[row] + 1);
     widest = std::max(widest, m_.layers[0].down.inputs) + 16;  // floats of a vector made ready
     own_size_ = 2 * widest + m_.heads / m_.kv_heads * longest;
-    const size_t size = rows * (m_.hidden + qkv_width_ + heads_width + 2 * m_.intermediate + widest) +
+    const size_t size = rows_ * (m_.hidden + qkv_width_ + heads_width + 2 * m_.intermediate + widest) +
                         threads * own_size_;
     memory_.reset(new float[size]);
     float* at = memory_.get();
-    x_ = at, at += rows * m_.hidden;
-    qkv_ = at, at += rows * qkv_width_;
-    mixed_ = at, at += rows * heads_width;
-    gate_ = at, at += rows * m_.intermediate;
-    up_ = at, at += rows * m_.intermediate;
-    ready_ = at, at += rows * widest;
+    x_ = at, at += rows_ * m_.hidden;
+    qkv_ = at, at += rows_ * qkv_width_;
+    mixed_ = at, at += rows_ * heads_width;
+    gate_ = at, at += rows_ * m_.intermediate;
+    up_ = at, at += rows_ * m_.intermediate;
+    ready_ = at, at += rows_ * widest;
     own_ = at;
     widest_ = widest;
   }
@@ -235,9 +242,17 @@ class Step {
       const Layer& layer = m_.layers[index];
       product(thread, layer.qkv, prepare(thread, layer.qkv, &layer.norm, x_), {qkv_, qkv_width_, false});
       barrier_.wait();
-      for (int64_t item = thread; item < rows_ * m_.kv_heads; item += threads_)
-        attend(layer, index, item / m_.kv_heads, item % m_.kv_heads, own(thread));
+      const int64_t items = rows_ * m_.kv_heads;
+      for (int64_t item = thread; item < items; item += threads_) {
+        store(layer, index, item / m_.kv_heads, item % m_.kv_heads);
+        if (!tokens_.several) attend(layer, index, item / m_.kv_heads, item % m_.kv_heads, own(thread));
+      }
       barrier_.wait();
+      if (tokens_.several) {
+        for (int64_t item = thread; item < items; item += threads_)
+          attend(layer, index, item / m_.kv_heads, item % m_.kv_heads, own(thread));
+        barrier_.wait();
+      }
       product(thread, layer.out, prepare(thread, layer.out, nullptr, mixed_), {x_, m_.hidden, true});
       barrier_.wait();
       expand(thread, layer);
@@ -254,7 +269,7 @@ class Step {
 
   void embed(int64_t row) {
     float* to = x_ + row * m_.hidden;
-    const int64_t from = ids_[row] * m_.hidden;
+    const int64_t from = tokens_.ids[row] * m_.hidden;
     if (m_.embedding_is_bfloat16) {
       const uint16_t* half = static_cast<const uint16_t*>(m_.embedding) + from;
       for (int64_t i = 0; i < m_.hidden; i++) to[i] = as_float((uint32_t)half[i] << 16);
@@ -262,7 +277,7 @@ class Step {
       std::memcpy(to, static_cast<const float*>(m_.embedding) + from, m_.hidden * 4);
     }
     if (m_.positions)
-      for (int64_t i = 0; i < m_.hidden; i++) to[i] += m_.positions[lengths_[row] * m_.hidden + i];
+      for (int64_t i = 0; i < m_.hidden; i++) to[i] += m_.positions[tokens_.slots[row] * m_.hidden + i];
   }
 
   // Inputs of a product, (rows, matrix.columns), made ready; normalised before if there is a
@@ -312,18 +327,28 @@ class Step {
     if (m_.rotations) rotate(x, m_.rotations + position * m_.head_dim, m_.head_dim);
   }
 
-  // The queries of one text that share a key head.
-  void attend(const Layer& layer, int64_t index, int64_t row, int64_t kv_head, float* scores) {
-    const int64_t size = m_.head_dim, group = m_.heads / m_.kv_heads, at = lengths_[row];
-    float* queries = qkv_ + row * qkv_width_ + kv_head * group * size;
+  // The keys of a head in a token's row of the cache; its values lie kv_heads further.
+  float* keys_of(int64_t layer, int64_t row, int64_t kv_head) const {
+    const int64_t head = (layer * cache_.rows + tokens_.rows[row]) * 2 * m_.kv_heads + kv_head;
+    return cache_.store + head * cache_.slots * m_.head_dim;
+  }
+
+  // One head's key and value of a token go to the cache.
+  void store(const Layer& layer, int64_t index, int64_t row, int64_t kv_head) const {
+    const int64_t size = m_.head_dim, at = tokens_.slots[row];
     float* key = qkv_ + row * qkv_width_ + (m_.heads + kv_head) * size;
-    const float* value = key + m_.kv_heads * size;
-    float* keys = cache_.store +
-                  ((index * cache_.rows + row) * 2 * m_.kv_heads + kv_head) * cache_.slots * size;
-    float* values = keys + m_.kv_heads * cache_.slots * size;
+    float* keys = keys_of(index, row, kv_head);
     place(layer, key, m_.heads + kv_head, at);
     std::memcpy(keys + at * size, key, size * 4);
-    std::memcpy(values + at * size, value, size * 4);
+    std::memcpy(keys + (m_.kv_heads * cache_.slots + at) * size, key + m_.kv_heads * size, size * 4);
+  }
+
+  // The queries of one token that share a key head.
+  void attend(const Layer& layer, int64_t index, int64_t row, int64_t kv_head, float* scores) const {
+    const int64_t size = m_.head_dim, group = m_.heads / m_.kv_heads, at = tokens_.slots[row];
+    float* queries = qkv_ + row * qkv_width_ + kv_head * group * size;
+    const float* keys = keys_of(index, row, kv_head);
+    const float* values = keys + m_.kv_heads * cache_.slots * size;
     for (int64_t one = 0; one < group; one++) {
       float* query = queries + one * size;
       place(layer, query, kv_head * group + one, at);
@@ -339,7 +364,7 @@ class Step {
 
   const Model& m_;
   const Cache& cache_;
-  const int64_t *ids_, *lengths_;
+  const Tokens& tokens_;
   const int64_t rows_;
   float* const logits_;
   const int threads_;
@@ -353,15 +378,15 @@ class Step {
 
 extern "C" {
 
-// Logits (rows, vocab) after one more token in each row; its key and value go to the cache.
-void decode(const Model* model, const Cache* cache, const int64_t* ids, const int64_t* lengths,
-            int64_t rows, float* logits, int64_t threads) {
+// Logits (count, vocab) after each token; keys and values go to the cache.
+void decode(const Model* model, const Cache* cache, const Tokens* tokens, float* logits,
+            int64_t threads) {
   std::unique_ptr<Step> step;
 #pragma omp parallel num_threads((int)threads)
   {
     // There may be fewer threads than were asked for.
 #pragma omp single
-    step = std::make_unique<Step>(*model, *cache, ids, lengths, rows, logits, omp_get_num_threads());
+    step = std::make_unique<Step>(*model, *cache, *tokens, logits, omp_get_num_threads());
     step->run(omp_get_thread_num());
   }
 }

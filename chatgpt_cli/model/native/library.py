@@ -94,6 +94,18 @@ class Cache(ctypes.Structure):
     )
 
 
+class Tokens(ctypes.Structure):
+    """As in decode.cpp."""
+
+    _fields_ = (
+        ("ids", ctypes.POINTER(ctypes.c_int64)),
+        ("rows", ctypes.POINTER(ctypes.c_int64)),
+        ("slots", ctypes.POINTER(ctypes.c_int64)),
+        ("count", ctypes.c_int64),
+        ("several", ctypes.c_int64),
+    )
+
+
 def load_library(device: torch.device, *, build: bool) -> ctypes.CDLL | None:
     """The compiled code; None where it cannot be had or is of no use.
 
@@ -178,7 +190,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
         # At once, so that a missing thread library shows here and not at the first call.
         library = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        library.decode.argtypes = (pointer, pointer, pointer, pointer, number, pointer, number)
+        library.decode.argtypes = (pointer, pointer, pointer, pointer, number)
         library.product.argtypes = (pointer, pointer, number, pointer, number)
     except (OSError, AttributeError):
         return None
