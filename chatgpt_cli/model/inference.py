@@ -66,8 +66,6 @@ class InferenceModel:
         rounded = quantized_weights(model)
         if rounded:
             quantization = "int8" if next(iter(rounded.values())).bits == 8 else "int4"
-        # Products of 16-bit vectors are slow on a CPU, where keys are read once a token.
-        self.cache_dtype = torch.float32 if self.device.type == "cpu" else weight.dtype
         self.dtype = weight.dtype if quantization == "none" else torch.bfloat16
         if not _suits(model):
             library = None
@@ -92,6 +90,10 @@ class InferenceModel:
         head: Quantization = "none" if quantization == "none" else "int8"
         self.head = _pack([(model.output_weight.detach().clone(), None)], head, library)
         self.native = None if library is None else NativeDecoder(library, self)
+        # PyTorch's products of 16-bit vectors are slow on a CPU, where keys are read once a
+        # token; the compiled code has half as much to read.
+        slow = self.device.type == "cpu" and self.native is None
+        self.cache_dtype = torch.float32 if slow else weight.dtype
 
     def new_cache(self) -> KVCache:
         """An empty cache for this model."""
@@ -245,6 +247,9 @@ class LayerWeights:
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """(rows, time, heads, head_dim) queries to (rows, time, heads * head_dim)."""
         rows, time = queries.shape[:2]
+        if keys.device.type == "cpu":
+            # Else what is read together would change a text by more than a few bits.
+            keys, values = keys.float(), values.float()
         if time == 1:
             # Queries that share a key head are multiplied together.
             q = queries.to(keys.dtype).view(rows, self.kv_heads, -1, self.head_dim)

@@ -68,7 +68,8 @@ class NativeDecoder:
         numbers = ctypes.c_int64 * count
         several = len(set(rows)) < count
         tokens = native.Tokens(numbers(*ids), numbers(*rows), numbers(*slots), count, several)
-        store = native.Cache(cache.store.data_ptr(), cache.store.shape[1], cache.slots)
+        narrow = cache.store.dtype == torch.bfloat16
+        store = native.Cache(cache.store.data_ptr(), narrow, cache.store.shape[1], cache.slots)
         self._library.decode(
             ctypes.byref(self._model), ctypes.byref(store), ctypes.byref(tokens),
             logits.data_ptr(), torch.get_num_threads(),

@@ -89,6 +89,7 @@ class Cache(ctypes.Structure):
 
     _fields_ = (
         ("store", ctypes.c_void_p),
+        ("is_bfloat16", ctypes.c_int64),
         ("rows", ctypes.c_int64),
         ("slots", ctypes.c_int64),
     )
