@@ -20,6 +20,7 @@ from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
+from chatgpt_cli.training.scored import scored
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
 
@@ -113,7 +114,7 @@ def prepare(
     trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
-        objective=objective,
+        objective=scored(objective, config, tokenizer, shape, data.style),
         section=section,
         train=train,
         validation=data.validation(effort.evaluated_tokens(section)),
