@@ -353,9 +353,6 @@ class FinetuneSection(TrainingSection):
     freeze_layers: int = Field(0, ge=0)
     # The share of batches that are pretraining text instead, against forgetting it.
     replay: float = Field(0.0, ge=0, lt=1)
-    # The share of what is read (not learnt) that is hidden behind [MASK], in spans of one
-    # to five tokens, others each time: against learning few rows by heart.
-    mask_spans: float = Field(0.0, ge=0, lt=1)
     # Which checkpoint is the best, and when to stop early; by the loss on the rows kept
     # aside when left out.
     best_by: BestBySection | None = None
