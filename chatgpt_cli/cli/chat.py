@@ -51,6 +51,7 @@ def chat(
     stop: options.StopOption = None,
     seed: options.SeedOption = None,
     quantize: options.QuantizeOption = None,
+    draft: options.DraftOption = None,
 ) -> None:
     """Talk to the model: /help shows the commands, /exit leaves.
 
@@ -75,7 +76,7 @@ def chat(
         seed=seed,
     )
     conversation = Conversation(
-        options.open_engine(project, opened, quantize, build=True),
+        options.open_engine(project, opened, quantize, draft, build=True),
         sampling,
         options.system_prompt(project, opened.stage),
     )

@@ -79,6 +79,7 @@ def generate(
     stop: options.StopOption = None,
     seed: options.SeedOption = None,
     quantize: options.QuantizeOption = None,
+    draft: options.DraftOption = None,
     beams: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="Follow the N most probable texts.", show_default=False),
@@ -139,7 +140,7 @@ def generate(
     # In few bits the compiled code rounds a little differently: the same in every run then.
     build = len(prompts) * n >= _MANY_TEXTS or kind != "none"
     writer = _Writer(
-        engine=options.open_engine(project, opened, kind, build=build),
+        engine=options.open_engine(project, opened, kind, draft, build=build),
         sampling=sampling,
         beams=section.beams if beams is None else beams,
         length_penalty=section.length_penalty if length_penalty is None else length_penalty,

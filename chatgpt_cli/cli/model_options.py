@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chatgpt_cli.cli.project import Project
-from chatgpt_cli.errors import ModelError
+from chatgpt_cli.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from chatgpt_cli.config.schema import FinetuneTask
     from chatgpt_cli.generation.engine import Engine
     from chatgpt_cli.interop.huggingface import LoadedModel
     from chatgpt_cli.interop.locate import Stage
+    from chatgpt_cli.model.inference import InferenceModel
 
 ModelOption = Annotated[
     Path | None,
@@ -69,6 +70,14 @@ SeedOption = Annotated[
 QuantizeOption = Annotated[
     Literal["none", "int8", "int4"] | None,
     typer.Option(help="Weights in 8 or 4 bits: faster, a little less exact.", show_default=False),
+]
+DraftOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="A smaller model with the same tokenizer that guesses ahead: the same text, faster.",
+        show_default=False,
+    ),
 ]
 
 # On a CPU, smaller models are fast in float32 too: their weights stay in the cache.
@@ -124,6 +133,7 @@ def open_engine(
     project: Project,
     opened: OpenModel,
     quantize: Literal["none", "int8", "int4"] | None,
+    draft: str | None,
     *,
     build: bool,
 ) -> Engine:
@@ -132,7 +142,43 @@ def open_engine(
 
     kind = quantize or project.config.generate.quantize
     library = compiled_code(project, opened, build=build)
-    return Engine.of(opened.loaded.model, opened.loaded.tokenizer, kind, library=library)
+    guesser = open_draft(project, opened, draft, library)
+    return Engine.of(
+        opened.loaded.model, opened.loaded.tokenizer, kind, library=library, draft=guesser
+    )
+
+
+def open_draft(
+    project: Project, opened: OpenModel, draft: str | None, library: ctypes.CDLL | None
+) -> InferenceModel | None:
+    """The model that guesses ahead, if there is to be one.
+
+    Raises:
+        ModelError: if it cannot be read or does not write.
+        ConfigError: if its tokens are not the model's.
+    """
+    named = draft or project.config.generate.draft
+    if named is None:
+        return None
+    from chatgpt_cli.config.paths import STAGES
+    from chatgpt_cli.interop.huggingface import load_model
+    from chatgpt_cli.interop.locate import locate_named
+    from chatgpt_cli.model.inference import InferenceModel
+
+    folder = locate_named(named, next((s for s in STAGES if s == opened.stage), "auto"))
+    weight = opened.loaded.model.output_weight
+    loaded = load_model(folder, device=weight.device, dtype=weight.dtype)
+    require_speech(OpenModel(loaded, folder, "model"))
+    if (
+        loaded.tokenizer.hash != opened.loaded.tokenizer.hash
+        or loaded.config.vocab_size != opened.loaded.config.vocab_size
+    ):
+        raise ConfigError(
+            f"the draft model {folder} has another tokenizer than {opened.folder}",
+            place="generate.draft",
+            remedy="A draft must be trained with the same one (tokenizer.path).",
+        )
+    return InferenceModel(loaded.model, library=library)
 
 
 def compiled_code(project: Project, opened: OpenModel, *, build: bool) -> ctypes.CDLL | None:

@@ -35,6 +35,7 @@ def serve(
         ),
     ] = None,
     quantize: options.QuantizeOption = None,
+    draft: options.DraftOption = None,
 ) -> None:
     """Serve the model: OpenAI's interface at /v1, a page to chat on at /.
 
@@ -71,15 +72,13 @@ def serve(
     from chatgpt_cli.model.inference import InferenceModel
 
     kind = quantize or project.config.generate.quantize
+    library = options.compiled_code(project, opened, build=True)
     engine = Engine(
-        InferenceModel(
-            opened.loaded.model,
-            kind,
-            library=options.compiled_code(project, opened, build=True),
-        ),
+        InferenceModel(opened.loaded.model, kind, library=library),
         opened.loaded.tokenizer,
         max_rows=settings.parallel,
         prefix_cache_mb=settings.prefix_cache_mb,
+        draft=options.open_draft(project, opened, draft, library),
     )
     name = settings.model_name or (model or project.config.run_dir).resolve().name
     service = Service(

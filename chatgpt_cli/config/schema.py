@@ -337,6 +337,9 @@ class LoraSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     # Which matrices of every block get a pair; those a model lacks are left out.
     targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
+    # Whether the embeddings of special tokens are trained as well. Left out: where a run's own
+    # pretraining, which holds no turns, is what the adapter belongs to.
+    special_tokens: bool | None = None
 
 
 class ParallelFiles(Section):
@@ -348,6 +351,38 @@ class ParallelFiles(Section):
 
 # Files, folders, globs or URLs of rows, or two files that are read side by side.
 Rows = str | ParallelFiles
+
+Metric = Literal[
+    "accuracy",
+    "accuracy_normalized",
+    "f1",
+    "f1_micro",
+    "f1_weighted",
+    "precision",
+    "recall",
+    "calibration_error",
+    "exact_match",
+    "rouge_l",
+    "bleu",
+    "chrf",
+    "chrf++",
+    "ter",
+    "distinct_1",
+    "distinct_2",
+    "repetition",
+    "judge",
+]
+
+
+class BestBySection(Section):
+    """A score of the model's own answers that says which checkpoint is the best."""
+
+    # One of evaluate.tasks. Its rows decide, so the final scores need others.
+    task: str = Field(min_length=1)
+    metric: Metric
+    # Rows answered at each evaluation, at most.
+    rows: int = Field(100, gt=0)
+
 
 # Kinds of rows that finetuning learns from: see docs/finetuning.md.
 FinetuneTask = Literal[
@@ -393,6 +428,9 @@ class FinetuneSection(TrainingSection):
     freeze_layers: int = Field(0, ge=0)
     # The share of batches that are pretraining text instead, against forgetting it.
     replay: float = Field(0.0, ge=0, lt=1)
+    # Which checkpoint is the best, and when to stop early; by the loss on the rows kept
+    # aside when left out.
+    best_by: BestBySection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="after")
@@ -409,9 +447,9 @@ class PreferSection(TrainingSection):
     share of pairs that may be the wrong way round (conservative DPO).
     """
 
-    budget: Budget = Budget(1, "epochs")
+    budget: Budget = Budget(2, "epochs")
     optimizer: Literal["muon", "adamw"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1.5e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     # Files, folders or globs of rows: prompt, chosen, rejected.
     data: list[str] = Field(default_factory=list)
@@ -420,7 +458,7 @@ class PreferSection(TrainingSection):
     # How closely the model is held to what it was before: higher is closer.
     beta: float = Field(0.1, gt=0)
     # How much the better answers are learnt as in finetuning besides, against forgetting.
-    sft_weight: float = Field(0.0, ge=0)
+    sft_weight: float = Field(0.2, ge=0)
     lora: LoraSection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
@@ -494,27 +532,6 @@ _GENTLER = {"optimizer": "adamw", "learning_rate": 5e-6}
 _ADAPTER = {"optimizer": "adamw", "learning_rate": 5e-4}
 # Tokens per sequence, where a foreign model's context would need too much memory.
 _SEQUENCE_OF_FOREIGN = 1024
-
-Metric = Literal[
-    "accuracy",
-    "accuracy_normalized",
-    "f1",
-    "f1_micro",
-    "f1_weighted",
-    "precision",
-    "recall",
-    "calibration_error",
-    "exact_match",
-    "rouge_l",
-    "bleu",
-    "chrf",
-    "chrf++",
-    "ter",
-    "distinct_1",
-    "distinct_2",
-    "repetition",
-    "judge",
-]
 
 
 class TaskSection(Section):
@@ -658,6 +675,9 @@ class GenerateSection(Section):
     seed: int | None = None
     # Weights in 8 or 4 bits: less to read for each token, a little less exact.
     quantize: Literal["none", "int8", "int4"] = "none"
+    # A small model with the same tokenizer (run directory, folder) that guesses ahead for a
+    # large one: the same text, in fewer steps.
+    draft: str | None = Field(None, min_length=1)
     # Above 1: follow the most probable texts instead of drawing one.
     beams: int = Field(1, ge=1, le=64)
     # Beam search divides by length^this: 0 prefers short texts, above 1 long ones.

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from chatgpt_cli.generation.constraint import Constraint
+from chatgpt_cli.generation.draft import Draft
 from chatgpt_cli.generation.prefix_cache import PrefixCache
 from chatgpt_cli.generation.sampling import Sampling, sample
 from chatgpt_cli.generation.text import StoppingText
 from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.packed_linear import Quantization
+from chatgpt_cli.model.scores import NextScores
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -56,6 +58,17 @@ class Completion:
     truncated_prompt: bool
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A token that a text got, and what came of it."""
+
+    generation: Generation
+    choice: TokenChoice
+    # Text that has become certain by it.
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+
+
 class Generation:
     """One prompt and what has been written after it."""
 
@@ -91,6 +104,10 @@ class Generation:
         self.finish_reason: Literal["stop", "length"] | None = None
         # Rows of the same settings draw together.
         self.group = replace(sampling, seed=None, max_tokens=1, stop=())
+        # Nothing to draw, forbid or penalise.
+        self.takes_the_best = (
+            sampling.temperature == 0 and sampling.repetition_penalty == 1.0 and constraint is None
+        )
         self._tokenizer = engine.tokenizer
         # Follows the text as it grows; only where someone looks at it before the end.
         look = follow or bool(sampling.stop)
@@ -112,6 +129,10 @@ class Generation:
         seen[torch.tensor(self.prompt)] = True
         seen[sorted(self._tokenizer.special_ids)] = False
         return seen
+
+    def seen_on(self, device: torch.device) -> Tensor | None:
+        """Tokens to penalise, (1, vocab), if there is a penalty."""
+        return None if self.seen is None else self.seen[None].to(device)
 
     def push(self, choice: TokenChoice) -> str:
         """Take the next token; returns text that is now certain."""
@@ -165,12 +186,15 @@ class Engine:
         *,
         max_rows: int = 64,
         prefix_cache_mb: float = 0,
+        draft: InferenceModel | None = None,
     ) -> None:
+        """Args as named; `draft` has the same vocabulary, and is asked while one text is alone."""
         self.model = model
         self.tokenizer = tokenizer
         self.max_rows = max_rows
         self._cache = model.new_cache()
         self._prefixes = PrefixCache(prefix_cache_mb)
+        self._draft = None if draft is None else Draft(draft)
         self._waiting: deque[Generation] = deque()
         # Row i of the cache belongs to _rows[i].
         self._rows: list[Generation] = []
@@ -183,10 +207,11 @@ class Engine:
         quantization: Quantization = "none",
         *,
         library: ctypes.CDLL | None = None,
+        draft: InferenceModel | None = None,
     ) -> Engine:
         """For one user: a conversation's next turn finds the earlier ones already read."""
         packed = InferenceModel(model, quantization, library=library)
-        return cls(packed, tokenizer, prefix_cache_mb=64)
+        return cls(packed, tokenizer, prefix_cache_mb=64, draft=draft)
 
     @property
     def writing(self) -> int:
@@ -239,28 +264,59 @@ class Engine:
         self._waiting.clear()
         self._rows.clear()
 
-    def step(self) -> list[tuple[Generation, str]]:
+    def step(self) -> list[Drawn]:
         """The next token of every text, or the first one of those that were waiting.
 
-        Returns:
-            who got a token, and the text that has become certain by it.
+        A text that is alone may get several, where there is a draft model.
         """
         with torch.inference_mode():
             if self._waiting and len(self._rows) < self.max_rows:
-                rows, logits = self._admit()
+                rows, scores = self._admit()
+                drawn = self._take(rows, scores)
+            elif len(self._rows) == 1 and self._draft is not None:
+                drawn = self._guess_and_check(self._draft, self._rows[0])
             elif self._rows:
                 rows = list(self._rows)
-                logits = self.model.decode(self._cache, [row.drawn[-1].id for row in rows])
+                scores = self.model.decode(self._cache, [row.drawn[-1].id for row in rows])
+                drawn = self._take(rows, scores)
             else:
                 return []
-            choices = self._draw(rows, logits)
-        pieces = [(row, row.push(choice)) for row, choice in zip(rows, choices, strict=True)]
         for index in reversed(range(len(self._rows))):
             if self._rows[index].finish_reason is not None:
                 self._leave(index)
-        return pieces
+        return drawn
 
-    def _admit(self) -> tuple[list[Generation], Tensor]:
+    def _take(self, rows: list[Generation], scores: NextScores) -> list[Drawn]:
+        """Draw a token for each row and add it to the row's text."""
+        choices = self._draw(rows, scores)
+        pieces = [row.push(choice) for row, choice in zip(rows, choices, strict=True)]
+        return [
+            Drawn(row, choice, piece, row.finish_reason)
+            for row, choice, piece in zip(rows, choices, pieces, strict=True)
+        ]
+
+    def _guess_and_check(self, draft: Draft, row: Generation) -> list[Drawn]:
+        """Tokens up to the first that was not guessed, of the only text there is."""
+        done = len(row.drawn)
+
+        def draw(logits: Tensor, number: int) -> int:
+            uniform = row.uniforms[done + number : done + number + 1].to(logits.device)
+            return int(sample(logits, row.group, uniform, row.seen_on(logits.device)))
+
+        text = row.prompt + [choice.id for choice in row.drawn]
+        guesses = draft.guess(text, row.limit - done - 1, draw)
+        scores = self.model.extend(self._cache, 0, [text[-1], *guesses])
+        drawn: list[Drawn] = []
+        for number, guess in enumerate([*guesses, None]):
+            drawn += self._take([row], scores.rows(number, 1))
+            if row.finish_reason is not None or drawn[-1].choice.id != guess:
+                break
+        draft.learn(right=number, of=len(guesses))
+        # What follows a wrong guess was never written.
+        self._cache.lengths[0] -= len(guesses) - number
+        return drawn
+
+    def _admit(self) -> tuple[list[Generation], NextScores]:
         """Read the prompts that have waited longest, as many as one step may take."""
         first = len(self._rows)
         texts: list[list[int]] = []
@@ -283,7 +339,7 @@ class Engine:
             texts.append(row.prompt[known:])
             width = wider
         self._rows += rows
-        return rows, self.model.prefill(self._cache, first, texts)
+        return rows, NextScores.of(self.model.prefill(self._cache, first, texts))
 
     @torch.inference_mode()
     def _leave(self, index: int) -> None:
@@ -294,8 +350,25 @@ class Engine:
         self._rows[index] = self._rows[-1]
         self._rows.pop()
 
-    def _draw(self, rows: list[Generation], logits: Tensor) -> list[TokenChoice]:
-        """Tokens for rows, (rows, vocab) logits: together where the settings are the same."""
+    def _draw(self, rows: list[Generation], scores: NextScores) -> list[TokenChoice]:
+        """Tokens for rows, together where the settings are the same."""
+        if all(row.takes_the_best for row in rows):
+            ids = scores.best
+        else:
+            ids = self._sample(rows, scores.logits)
+        logits, total = scores.logits, scores.total
+        chosen = (logits.gather(1, ids[:, None]).squeeze(1) - total).tolist()
+        choices = [TokenChoice(*pair) for pair in zip(ids.tolist(), chosen, strict=True)]
+        for index, row in enumerate(rows):
+            if row.top_logprobs:
+                best = logits[index].topk(min(row.top_logprobs, logits.shape[1]))
+                values = (best.values - total[index]).tolist()
+                top = tuple(zip(best.indices.tolist(), values, strict=True))
+                choices[index] = replace(choices[index], top=top)
+        return choices
+
+    def _sample(self, rows: list[Generation], logits: Tensor) -> Tensor:
+        """(rows,) tokens by each row's settings, with its next random number."""
         allowed = logits
         if any(row.constraint is not None for row in rows):
             allowed = logits.clone()
@@ -309,23 +382,13 @@ class Engine:
         for sampling, members in groups.items():
             together = [rows[index] for index in members]
             uniforms = torch.stack([row.uniforms[len(row.drawn)] for row in together])
-            masks = [row.seen for row in together if row.seen is not None]
-            seen = torch.stack(masks).to(logits.device) if masks else None
+            masks = [mask for row in together if (mask := row.seen_on(logits.device)) is not None]
+            seen = torch.cat(masks) if masks else None
             if len(groups) == 1:
-                ids = sample(allowed, sampling, uniforms.to(logits.device), seen)
-            else:
-                where = torch.tensor(members, device=logits.device)
-                ids[where] = sample(allowed[where], sampling, uniforms.to(logits.device), seen)
-        total = logits.logsumexp(-1)
-        chosen = (logits.gather(1, ids[:, None]).squeeze(1) - total).tolist()
-        choices = [TokenChoice(*pair) for pair in zip(ids.tolist(), chosen, strict=True)]
-        for index, row in enumerate(rows):
-            if row.top_logprobs:
-                best = logits[index].topk(min(row.top_logprobs, logits.shape[1]))
-                values = (best.values - total[index]).tolist()
-                top = tuple(zip(best.indices.tolist(), values, strict=True))
-                choices[index] = replace(choices[index], top=top)
-        return choices
+                return sample(allowed, sampling, uniforms.to(logits.device), seen)
+            where = torch.tensor(members, device=logits.device)
+            ids[where] = sample(allowed[where], sampling, uniforms.to(logits.device), seen)
+        return ids
 
     def complete(
         self,
@@ -399,9 +462,9 @@ class Stream:
     def __iter__(self) -> Iterator[str]:
         try:
             while self._generation.finish_reason is None:
-                for _, piece in self._engine.step():
-                    if piece:
-                        yield piece
+                for drawn in self._engine.step():
+                    if drawn.generation is self._generation and drawn.text:
+                        yield drawn.text
         finally:
             self._engine.cancel(self._generation)
 

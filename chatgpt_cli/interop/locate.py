@@ -99,6 +99,17 @@ def locate_start(paths: RunPaths, stage: StageName, *, base: str | None) -> Loca
     )
 
 
+def locate_named(name: str, stage: Stage) -> Path:
+    """The model that a setting names: a run directory's of that stage, or see `resolve_model`.
+
+    Raises:
+        ModelError: if there is none, or its files are not as training wrote them.
+    """
+    path = Path(name)
+    is_run = any((path / name).is_dir() for name in STAGES)
+    return locate_model(RunPaths(path), model=None if is_run else path, stage=stage).folder
+
+
 def resolve_model(name: str) -> Path:
     """The folder or .gguf file that a name means.
 

@@ -22,6 +22,7 @@ from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.packed_linear import Linear, Quantization, pack_linear
 from chatgpt_cli.model.quantized import QuantizedLinear, QuantizedWeight, quantized_weights
+from chatgpt_cli.model.scores import NextScores
 from chatgpt_cli.model.transformer import Attention, Block, Transformer, matmul_attention
 
 # Tokens of a prompt computed at one time: enough for full speed, and the scores stay small.
@@ -66,8 +67,6 @@ class InferenceModel:
         rounded = quantized_weights(model)
         if rounded:
             quantization = "int8" if next(iter(rounded.values())).bits == 8 else "int4"
-        # Products of 16-bit vectors are slow on a CPU, where keys are read once a token.
-        self.cache_dtype = torch.float32 if self.device.type == "cpu" else weight.dtype
         self.dtype = weight.dtype if quantization == "none" else torch.bfloat16
         if not _suits(model):
             library = None
@@ -92,6 +91,10 @@ class InferenceModel:
         head: Quantization = "none" if quantization == "none" else "int8"
         self.head = _pack([(model.output_weight.detach().clone(), None)], head, library)
         self.native = None if library is None else NativeDecoder(library, self)
+        # PyTorch's products of 16-bit vectors are slow on a CPU, where keys are read once a
+        # token; the compiled code has half as much to read.
+        slow = self.device.type == "cpu" and self.native is None
+        self.cache_dtype = torch.float32 if slow else weight.dtype
 
     def new_cache(self) -> KVCache:
         """An empty cache for this model."""
@@ -136,16 +139,25 @@ class InferenceModel:
         for row, text in enumerate(texts):
             cache.lengths[first + row] = starts[row] + len(text)
 
-    def decode(self, cache: KVCache, ids: Sequence[int]) -> Tensor:
-        """One token more in every row of the cache: the logits after it, (rows, vocab)."""
+    def decode(self, cache: KVCache, ids: Sequence[int]) -> NextScores:
+        """One token more in every row of the cache: what comes after it."""
         lengths = list(cache.lengths)
         if self.native is not None:
-            logits = self.native(cache, ids)
-            cache.lengths = [length + 1 for length in lengths]
-            return logits
-        hidden = self._forward(torch.tensor(ids).to(self.device)[:, None], cache, 0, lengths)
+            scores = self.native(cache, ids, range(len(ids)), lengths)
+        else:
+            column = torch.tensor(ids).to(self.device)[:, None]
+            scores = NextScores.of(self.logits(self._forward(column, cache, 0, lengths)[:, 0]))
         cache.lengths = [length + 1 for length in lengths]
-        return self.logits(hidden[:, 0])
+        return scores
+
+    def extend(self, cache: KVCache, row: int, ids: Sequence[int]) -> NextScores:
+        """A few tokens more in one row: what comes after each of them."""
+        if self.native is None:
+            return NextScores.of(self.logits(self.read(cache, row, [ids])[0]))
+        first = cache.lengths[row]
+        scores = self.native(cache, ids, [row] * len(ids), range(first, first + len(ids)))
+        cache.lengths[row] = first + len(ids)
+        return scores
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of every token, (..., vocab) float32."""
@@ -236,6 +248,9 @@ class LayerWeights:
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """(rows, time, heads, head_dim) queries to (rows, time, heads * head_dim)."""
         rows, time = queries.shape[:2]
+        if keys.device.type == "cpu":
+            # Else what is read together would change a text by more than a few bits.
+            keys, values = keys.float(), values.float()
         if time == 1:
             # Queries that share a key head are multiplied together.
             q = queries.to(keys.dtype).view(rows, self.kv_heads, -1, self.head_dim)

@@ -170,21 +170,22 @@ class EngineWorker:
     def _step(self) -> None:
         """One token more for every text; the news goes to the loop in one call."""
         try:
-            pieces = self._engine.step()
+            drawn = self._engine.step()
         except Exception:
             _log.exception("The model failed; the texts being written are lost.")
             self._fail()
             return
         news: list[tuple[Job, Event]] = []
-        for generation, text in pieces:
+        for one in drawn:
+            generation = one.generation
             job, index = self._jobs[generation]
-            choice: TokenChoice | None = generation.drawn[-1]
-            if generation.finish_reason is not None:
+            choice: TokenChoice | None = one.choice
+            if one.finish_reason is not None:
                 del self._jobs[generation]
-                if choice is not None and choice.id in generation.stop_ids:
+                if one.choice.id in generation.stop_ids:
                     choice = None
             event = Event(
-                index, text, choice, generation.finish_reason,
+                index, one.text, choice, one.finish_reason,
                 len(generation.prompt), generation.cached_tokens,
             )  # fmt: skip
             news.append((job, event))

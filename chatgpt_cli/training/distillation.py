@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import DistillSection
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.huggingface import load_model, weights_hash
-from chatgpt_cli.interop.locate import Stage, locate_model
+from chatgpt_cli.interop.locate import Stage, locate_named
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
@@ -48,10 +46,7 @@ class Teacher:
             ConfigError: if teacher and student do not see the same tokens in the same way.
             ModelError: if there is no such model.
         """
-        path = Path(section.teacher)
-        is_run = path.is_dir() and (path / "pretrain").is_dir()
-        paths = RunPaths(path)
-        folder = locate_model(paths, model=None if is_run else path, stage=stage).folder
+        folder = locate_named(section.teacher, stage)
         loaded = load_model(folder)
         if loaded.tokenizer.hash != tokenizer.hash:
             raise ConfigError(

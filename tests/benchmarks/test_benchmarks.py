@@ -17,6 +17,7 @@ import yaml
 
 from benchmarks import (
     decode_speed,
+    draft_speed,
     evaluate_speed,
     preprocess_speed,
     process,
@@ -26,7 +27,7 @@ from benchmarks import (
 from benchmarks.matmul_peak import matmul_peak
 from chatgpt_cli.config.loader import load_config
 from chatgpt_cli.config.model import ModelConfig
-from tests.cli.speaking import make_run, make_tokenizer
+from tests.cli.speaking import make_run, make_tokenizer, make_wandering_run
 
 TINY: dict[str, Any] = {
     "vocab_size": 400, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "num_kv_heads": 2,
@@ -138,6 +139,25 @@ def test_decode_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     report = decode_speed.Report("decode_speed")
     decode_speed.measure_streams(report, seconds=0.01)
     assert report.figures["12M ours bf16, 16 texts, tokens/s"] > 0
+
+
+def test_draft_speed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The enlarged model writes what the small one did, which is its own draft here."""
+    for name, size in (("_HIDDEN", 128), ("_LAYERS", 3), ("_INTERMEDIATE", 160)):
+        monkeypatch.setattr(draft_speed, name, size)
+    config = make_wandering_run(tmp_path / "run")
+    row = {"messages": [{"role": "user", "content": "the cat"},
+                        {"role": "assistant", "content": "sat"}]}  # fmt: skip
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    content["evaluate"] = {"tasks": [{"name": "t", "data": str(data), "metrics": ["accuracy"]}]}
+    config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    small = str(content["run_dir"])
+    arguments = ("--quick", "--config", str(config), "--small", small)
+    found = _main(draft_speed, monkeypatch, tmp_path, *arguments)
+    assert found["targets"]["temperature 0.8: the same texts"]["holds"]
+    assert found["figures"]["temperature 0.0: tokens in a step"] > 2
 
 
 def test_hugging_face(tmp_path: Path) -> None:

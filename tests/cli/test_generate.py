@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from chatgpt_cli.cli.generate import generate, read_prompts
 from chatgpt_cli.errors import ChatGPTError, ConfigError, DataError, ModelError
-from tests.cli.speaking import make_run
+from tests.cli.speaking import make_run, make_wandering_run
 
 app = typer.Typer()
 app.command()(generate)
@@ -182,3 +182,18 @@ def test_beams_choices_and_fewer_bits(tuned: Path, tmp_path: Path) -> None:
     assert "cannot be used together" in str(both.exception)
     schema.write_text("{", encoding="utf-8")
     assert "cannot be read" in str(run(tuned, "a", "--json-schema", str(schema)).exception)
+
+
+def test_a_draft_and_one_that_does_not_fit(tmp_path: Path) -> None:
+    config = make_wandering_run(tmp_path / "large")
+    small = make_wandering_run(tmp_path / "small", num_layers=1).parent
+    drawing = ("the dog", "--temperature", "0.8", "--seed", "3")
+    alone = run(config, *drawing)
+    helped = run(config, *drawing, "--draft", str(small))
+    assert helped.stdout == alone.stdout and len(alone.stdout) > 20
+    # The vocabulary is larger, so its tokens are not the same.
+    other = make_wandering_run(tmp_path / "other", vocab_size=400).parent
+    error = failure(config, "the dog", "--set", f"generate.draft={other}")
+    assert isinstance(error, ConfigError) and "another tokenizer" in error.fact
+    error = failure(config, "the dog", "--draft", str(tmp_path / "none"))
+    assert isinstance(error, ModelError) and "none" in str(error.place)

@@ -1,9 +1,11 @@
 """Completions: the same with and without cache, alone and in a batch, whole and streamed."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 import torch
+from scipy.stats import chi2
 
 from chatgpt_cli.generation.engine import Engine, Stream, complete
 from chatgpt_cli.generation.sampling import Sampling
@@ -272,3 +274,75 @@ def test_quantized_models_write(quantization: Any, tokenizer: Any, library: Any)
     engine = Engine.of(model, tokenizer, quantization, library=library)
     (result,) = engine.complete([[2, 30]], GREEDY, stop_ids=NEVER)
     assert len(result.ids) == 12
+
+
+SAMPLINGS = [
+    GREEDY,
+    Sampling(max_tokens=25, temperature=1.0, seed=3),
+    Sampling(max_tokens=25, temperature=0.9, top_p=0.9, seed=4),
+    Sampling(max_tokens=25, temperature=0.8, top_k=5, repetition_penalty=1.2, seed=5),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("noise", [0.0, 0.03, 1.0])
+def test_a_draft_changes_nothing_but_the_steps(
+    model: Transformer, tokenizer: Any, library: Any, noise: float, sampling: Sampling
+) -> None:
+    """A model that guesses well, not so well or badly: the same tokens, log-probabilities, text."""
+    small = make_model()
+    small.load_state_dict(model.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    for parameter in small.parameters():
+        parameter.data += noise * torch.randn(parameter.shape, generator=generator)
+    packed = InferenceModel(model, library=library)
+    alone = Engine(packed, tokenizer)
+    helped = Engine(packed, tokenizer, draft=InferenceModel(small, library=library))
+    for prompt in PROMPTS:
+        (expected,) = alone.complete([prompt], sampling, stop_ids=NEVER)
+        generation = helped.submit(prompt, sampling, stop_ids=NEVER)
+        steps = 0
+        while helped.writing or helped.waiting:
+            helped.step()
+            steps += 1
+        got = generation.completion()
+        assert (got.ids, got.finish_reason) == (expected.ids, expected.finish_reason)
+        assert got.logprob == pytest.approx(expected.logprob, abs=1e-4)
+        if noise == 0.0 and sampling.repetition_penalty == 1.0:
+            # Right every time: 4, 5, 6 … tokens guessed, and one more each time.
+            assert steps <= 1 + 4
+
+
+def test_with_a_draft_tokens_have_the_large_models_probabilities(
+    model: Transformer, tokenizer: Any, library: Any
+) -> None:
+    """Pairs of tokens drawn 3,000 times, against the probabilities (chi-square)."""
+    small = make_model(num_layers=1)
+    engine = Engine(
+        InferenceModel(model, library=library),
+        tokenizer,
+        draft=InferenceModel(small, library=library),
+    )
+    drawn: Counter[tuple[int, ...]] = Counter()
+    for seed in range(3000):
+        sampling = Sampling(max_tokens=3, temperature=3.0, top_k=3, seed=seed)
+        generation = engine.submit([2, 30], sampling, stop_ids=NEVER, follow=False)
+        run(engine)
+        drawn[tuple(generation.ids[1:])] += 1
+    # The first token is read with the prompt; the draft guesses the two after it.
+    expected: Counter[tuple[int, ...]] = Counter()
+    for first, p in top_three(model, [2, 30]).items():
+        for second, q in top_three(model, [2, 30, first]).items():
+            for third, r in top_three(model, [2, 30, first, second]).items():
+                expected[second, third] += p * q * r * 3000
+    assert drawn.keys() <= expected.keys()
+    square = sum((drawn[pair] - mean) ** 2 / mean for pair, mean in expected.items())
+    assert chi2.sf(square, len(expected) - 1) > 0.001
+
+
+def top_three(model: Transformer, ids: list[int]) -> dict[int, float]:
+    """The most probable tokens and their shares at temperature 3."""
+    with torch.no_grad():
+        best = (model.logits(model(torch.tensor([ids])))[0, -1] / 3).topk(3)
+    shares = best.values.softmax(-1).tolist()
+    return dict(zip(best.indices.tolist(), shares, strict=True))

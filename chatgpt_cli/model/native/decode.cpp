@@ -1,4 +1,5 @@
-// The model in C++: one token more for every text of a batch in a single call, and products.
+// The model in C++: one token more for every text of a batch, or a few for one, in a single
+// call; and products.
 //
 // The same function as model/inference.py computes with PyTorch, whose dozens of calls for
 // a layer cost more than the arithmetic of a small model. Threads meet at barriers instead.
@@ -44,8 +45,23 @@ struct Model {
 
 // Keys and values: (layers, rows, 2 * kv_heads, slots, head_dim), keys first.
 struct Cache {
-  float* store;
+  void* store;
+  int64_t is_bfloat16;  // else float32
   int64_t rows, slots;
+};
+
+// Tokens, each at its slot of a row of the cache; those of one row follow each other.
+struct Tokens {
+  const int64_t *ids, *rows, *slots;
+  int64_t count;
+  int64_t several;  // of one row: each must see the keys of those before it
+};
+
+// What comes next after each token.
+struct Scores {
+  float* logits;  // (count, vocab)
+  int64_t* best;  // the highest one's place, the first of several
+  float* total;   // log of the sum of their exponentials
 };
 
 namespace {
@@ -84,18 +100,35 @@ struct Share {
 };
 
 // e^x in float32: 2^whole times a polynomial (Cephes).
-inline float exponential(float x) {
-  x = std::min(88.0f, std::max(-87.0f, x));
-  const float whole = x * 1.44269504f + 12582912.0f - 12582912.0f;  // rounds
-  const float rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-  float sum = 1.9875691500e-4f;
+inline Floats exponential(Floats x) {
+  const Floats most = spread(88.0f), least = spread(-87.0f);
+  x = x < most ? x : most;
+  x = x > least ? x : least;
+  const Floats whole = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounds
+  const Floats rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+  Floats sum = spread(1.9875691500e-4f);
   sum = sum * rest + 1.3981999507e-3f;
   sum = sum * rest + 8.3334519073e-3f;
   sum = sum * rest + 4.1665795894e-2f;
   sum = sum * rest + 1.6666665459e-1f;
   sum = sum * rest + 5.0000001201e-1f;
-  sum = sum * rest * rest + rest + 1;
-  return sum * as_float((uint32_t)((int32_t)whole + 127) << 23);
+  sum = sum * rest * rest + rest + 1.0f;
+  return sum * as_floats((Words)(__builtin_convertvector(whole, Ints) + 127) << 23);
+}
+
+// The types of numbers in the cache.
+typedef uint16_t Half;
+typedef Half Halves __attribute__((vector_size(32), aligned(2), may_alias));
+
+inline float widened(float x) { return x; }
+inline float widened(Half x) { return as_float((uint32_t)x << 16); }
+inline Floats widened_vector(const float* x) { return load<Floats>(x); }
+inline Floats widened_vector(const Half* x) {
+  return as_floats(__builtin_convertvector(load<Halves>(x), Words) << 16);
+}
+inline void narrow(const float* x, int64_t n, float* to) { std::memcpy(to, x, n * 4); }
+inline void narrow(const float* x, int64_t n, Half* to) {
+  for (int64_t i = 0; i < n; i++) to[i] = rounded(load<uint32_t>(x + i));
 }
 
 inline float dot(const float* a, const float* b, int64_t n) {
@@ -121,20 +154,24 @@ void normalise(const Norm& norm, const float* x, int64_t n, float* to) {
     for (int64_t i = 0; i < n; i++) to[i] += norm.bias[i];
 }
 
-// up = activation(gate) * up, or activation(up) where there is no gate.
+// up = activation(gate) * up, or activation(up) where there is no gate; n fills vectors.
 void activate(int64_t kind, const float* gate, float* up, int64_t n) {
-  if (kind == GELU) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-      const float x = up[i], inner = 0.7978845608f * (x + 0.044715f * x * x * x);
-      up[i] = x / (1 + exponential(-2 * inner));  // x / 2 * (1 + tanh(inner))
-    }
-  } else if (kind == SWIGLU) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) up[i] *= gate[i] / (1 + exponential(-gate[i]));
-  } else {
+  if (kind == GEGLU) {
     for (int64_t i = 0; i < n; i++)
       up[i] *= gate[i] * 0.5f * (1 + std::erf(gate[i] * 0.7071067812f));
+    return;
+  }
+  for (int64_t i = 0; i < n; i += LANES) {
+    Floats x = load<Floats>(up + i);
+    if (kind == GELU) {
+      // x / 2 * (1 + tanh(inner))
+      const Floats inner = (x + x * x * x * 0.044715f) * 0.7978845608f;
+      x = x / (exponential(inner * -2.0f) + 1.0f);
+    } else {
+      const Floats opening = load<Floats>(gate + i);
+      x *= opening / (exponential(-opening) + 1.0f);
+    }
+    std::memcpy(up + i, &x, sizeof x);
   }
 }
 
@@ -147,83 +184,115 @@ void rotate(float* x, const float* turn, int64_t n) {
   }
 }
 
-// scores = queries . keys of `count` slots; V vectors to a head, or 0: any size.
-template <int V>
-void score(const float* query, const float* keys, int64_t count, int64_t size, float* scores) {
+// scores = query . keys of `count` slots; V vectors to a head, or 0: any size. Meanwhile as
+// much is brought from `next` on, where this thread reads afterwards.
+template <int V, class T>
+void score(const float* query, const T* keys, int64_t count, int64_t size, float* scores,
+           const T* next) {
   Floats q[V + 1];
   for (int v = 0; v < V; v++) q[v] = load<Floats>(query + v * LANES);
   for (int64_t slot = 0; slot < count; slot++) {
-    const float* key = keys + slot * size;
+    const T* key = keys + slot * size;
     if (V == 0) {
-      scores[slot] = dot(query, key, size);
+      float sum = 0;
+      for (int64_t i = 0; i < size; i++) sum += query[i] * widened(key[i]);
+      scores[slot] = sum;
       continue;
     }
     Floats sum = {};
-    for (int v = 0; v < V; v++) sum += q[v] * load<Floats>(key + v * LANES);
+    for (int v = 0; v < V; v++) {
+      sum += q[v] * widened_vector(key + v * LANES);
+      fetch_ahead(next + slot * size + v * LANES);
+    }
     scores[slot] = sum_of(sum);
   }
 }
 
-// mixed = shares . values.
-template <int V>
-void mix(const float* shares, const float* values, int64_t count, int64_t size, float* mixed) {
+// mixed = shares . values; `next` as in score.
+template <int V, class T>
+void mix(const float* shares, const T* values, int64_t count, int64_t size, float* mixed,
+         const T* next) {
   if (V == 0) {
     std::fill(mixed, mixed + size, 0.0f);
     for (int64_t slot = 0; slot < count; slot++)
-      for (int64_t i = 0; i < size; i++) mixed[i] += shares[slot] * values[slot * size + i];
+      for (int64_t i = 0; i < size; i++) mixed[i] += shares[slot] * widened(values[slot * size + i]);
     return;
   }
   Floats sum[V + 1] = {};
   for (int64_t slot = 0; slot < count; slot++)
-    for (int v = 0; v < V; v++) sum[v] += load<Floats>(values + slot * size + v * LANES) * shares[slot];
+    for (int v = 0; v < V; v++) {
+      sum[v] += widened_vector(values + slot * size + v * LANES) * shares[slot];
+      fetch_ahead(next + slot * size + v * LANES);
+    }
   std::memcpy(mixed, sum, V * sizeof(Floats));
 }
 
-// Softmax.
+// Softmax; there is room behind the scores to fill a vector.
 void soften(float* scores, int64_t count) {
-  float most = -INFINITY, total = 0;
-#pragma omp simd reduction(max : most)
-  for (int64_t slot = 0; slot < count; slot++) most = std::max(most, scores[slot]);
-#pragma omp simd reduction(+ : total)
-  for (int64_t slot = 0; slot < count; slot++) {
-    scores[slot] = exponential(scores[slot] - most);
-    total += scores[slot];
+  const int64_t end = (count + LANES - 1) / LANES * LANES;
+  std::fill(scores + count, scores + end, -INFINITY);
+  Floats most = load<Floats>(scores), total = {};
+  for (int64_t slot = LANES; slot < end; slot += LANES) {
+    const Floats some = load<Floats>(scores + slot);
+    most = some > most ? some : most;
   }
-  const float scale = 1 / total;
+  const float highest = most_of(most);
+  for (int64_t slot = 0; slot < end; slot += LANES) {
+    const Floats some = exponential(load<Floats>(scores + slot) - highest);
+    std::memcpy(scores + slot, &some, sizeof some);
+    total += some;
+  }
+  const float scale = 1 / sum_of(total);
   for (int64_t slot = 0; slot < count; slot++) scores[slot] *= scale;
 }
 
-template <int V>
-void attend_head(const float* query, const float* keys, const float* values, int64_t count,
-                 int64_t size, float* scores, float* mixed) {
-  score<V>(query, keys, count, size, scores);
-  soften(scores, count);
-  mix<V>(scores, values, count, size, mixed);
+// The place of the highest logit, and the logarithm of the sum of all exponentials.
+void summarise(const float* logits, int64_t count, int64_t* best, float* total) {
+  const int64_t whole = count / LANES * LANES;
+  Floats most = spread(-INFINITY), sums = {};
+  for (int64_t i = 0; i < whole; i += LANES) {
+    const Floats some = load<Floats>(logits + i);
+    most = some > most ? some : most;
+  }
+  float highest = most_of(most), sum = 0;
+  for (int64_t i = whole; i < count; i++) highest = std::max(highest, logits[i]);
+  for (int64_t i = 0; i < whole; i += LANES)
+    sums += exponential(load<Floats>(logits + i) - highest);
+  for (int64_t i = whole; i < count; i++) sum += std::exp(logits[i] - highest);
+  *best = std::find(logits, logits + count - 1, highest) - logits;
+  *total = highest + std::log(sum + sum_of(sums));
 }
 
-// Rows of a batch and what all threads share while they compute one token for each.
+template <int V, class T>
+void attend_head(const float* query, const T* keys, const T* values, int64_t count, int64_t size,
+                 float* scores, float* mixed, const T* next) {
+  score<V>(query, keys, count, size, scores, values);
+  soften(scores, count);
+  mix<V>(scores, values, count, size, mixed, next);
+}
+
+// What all threads share while they compute.
 class Step {
  public:
-  Step(const Model& model, const Cache& cache, const int64_t* ids, const int64_t* lengths,
-       int64_t rows, float* logits, int threads)
-      : m_(model), cache_(cache), ids_(ids), lengths_(lengths), rows_(rows), logits_(logits),
+  Step(const Model& model, const Cache& cache, const Tokens& tokens, const Scores& scores, int threads)
+      : m_(model), cache_(cache), tokens_(tokens), rows_(tokens.count), scores_(scores),
         threads_(threads), barrier_(threads) {
     const int64_t heads_width = m_.heads * m_.head_dim;
     qkv_width_ = heads_width + 2 * m_.kv_heads * m_.head_dim;
     int64_t longest = 1, widest = std::max(m_.head.inputs, m_.layers[0].out.inputs);
-    for (int64_t row = 0; row < rows; row++) longest = std::max(longest, lengths[row] + 1);
+    for (int64_t row = 0; row < rows_; row++) longest = std::max(longest, tokens.slots[row] + 1);
     widest = std::max(widest, m_.layers[0].down.inputs) + 16;  // floats of a vector made ready
-    own_size_ = 2 * widest + m_.heads / m_.kv_heads * longest;
-    const size_t size = rows * (m_.hidden + qkv_width_ + heads_width + 2 * m_.intermediate + widest) +
+    own_size_ = 2 * widest + longest + LANES;
+    const size_t size = rows_ * (m_.hidden + qkv_width_ + heads_width + 2 * m_.intermediate + widest) +
                         threads * own_size_;
     memory_.reset(new float[size]);
     float* at = memory_.get();
-    x_ = at, at += rows * m_.hidden;
-    qkv_ = at, at += rows * qkv_width_;
-    mixed_ = at, at += rows * heads_width;
-    gate_ = at, at += rows * m_.intermediate;
-    up_ = at, at += rows * m_.intermediate;
-    ready_ = at, at += rows * widest;
+    x_ = at, at += rows_ * m_.hidden;
+    qkv_ = at, at += rows_ * qkv_width_;
+    mixed_ = at, at += rows_ * heads_width;
+    gate_ = at, at += rows_ * m_.intermediate;
+    up_ = at, at += rows_ * m_.intermediate;
+    ready_ = reinterpret_cast<uint32_t*>(at), at += rows_ * widest;
     own_ = at;
     widest_ = widest;
   }
@@ -235,8 +304,8 @@ class Step {
       const Layer& layer = m_.layers[index];
       product(thread, layer.qkv, prepare(thread, layer.qkv, &layer.norm, x_), {qkv_, qkv_width_, false});
       barrier_.wait();
-      for (int64_t item = thread; item < rows_ * m_.kv_heads; item += threads_)
-        attend(layer, index, item / m_.kv_heads, item % m_.kv_heads, own(thread));
+      if (cache_.is_bfloat16) attention<Half>(thread, layer, index);
+      else attention<float>(thread, layer, index);
       barrier_.wait();
       product(thread, layer.out, prepare(thread, layer.out, nullptr, mixed_), {x_, m_.hidden, true});
       barrier_.wait();
@@ -245,7 +314,11 @@ class Step {
       product(thread, layer.down, prepare(thread, layer.down, nullptr, up_), {x_, m_.hidden, true});
       barrier_.wait();
     }
-    product(thread, m_.head, prepare(thread, m_.head, &m_.norm, x_), {logits_, m_.head.outputs, false});
+    const int64_t vocab = m_.head.outputs;
+    product(thread, m_.head, prepare(thread, m_.head, &m_.norm, x_), {scores_.logits, vocab, false});
+    barrier_.wait();
+    for (int64_t row = thread; row < rows_; row += threads_)
+      summarise(scores_.logits + row * vocab, vocab, scores_.best + row, scores_.total + row);
   }
 
  private:
@@ -254,7 +327,7 @@ class Step {
 
   void embed(int64_t row) {
     float* to = x_ + row * m_.hidden;
-    const int64_t from = ids_[row] * m_.hidden;
+    const int64_t from = tokens_.ids[row] * m_.hidden;
     if (m_.embedding_is_bfloat16) {
       const uint16_t* half = static_cast<const uint16_t*>(m_.embedding) + from;
       for (int64_t i = 0; i < m_.hidden; i++) to[i] = as_float((uint32_t)half[i] << 16);
@@ -262,35 +335,37 @@ class Step {
       std::memcpy(to, static_cast<const float*>(m_.embedding) + from, m_.hidden * 4);
     }
     if (m_.positions)
-      for (int64_t i = 0; i < m_.hidden; i++) to[i] += m_.positions[lengths_[row] * m_.hidden + i];
+      for (int64_t i = 0; i < m_.hidden; i++) to[i] += m_.positions[tokens_.slots[row] * m_.hidden + i];
   }
 
   // Inputs of a product, (rows, matrix.columns), made ready; normalised before if there is a
   // norm. A few rows every thread prepares for itself, of many each its share.
-  const uint8_t* prepare(int thread, const Matrix& matrix, const Norm* norm, const float* from) {
+  Ready prepare(int thread, const Matrix& matrix, const Norm* norm, const float* from) {
     const bool shared = threads_ > 1 && rows_ >= threads_;
     float* wide = own(thread);
-    uint8_t* to = reinterpret_cast<uint8_t*>(shared || rows_ > 1 ? ready_ : wide + widest_);
+    uint32_t* vector = reinterpret_cast<uint32_t*>(wide + widest_);
+    const Ready ready = {shared || rows_ > 1 ? ready_ : vector, rows_, matrix.words()};
     const int64_t n = matrix.columns;
     for (int64_t row = shared ? thread : 0; row < rows_; row += shared ? threads_ : 1) {
       const float* x = from + row * n;
       if (norm) normalise(*norm, x, n, wide);
       else std::memcpy(wide, x, n * 4);
       std::fill(wide + n, wide + matrix.inputs, 0.0f);
-      make_ready(matrix, wide, to + row * matrix.vector_bytes());
+      make_ready(matrix, wide, vector);
+      if (ready.at != vector) ready.put(row, vector);
     }
     if (shared) barrier_.wait();
-    return to;
+    return ready;
   }
 
-  void product(int thread, const Matrix& matrix, const uint8_t* ready, const Target& to) const {
+  void product(int thread, const Matrix& matrix, const Ready& ready, const Target& to) const {
     const Share share(matrix.blocks(), thread, threads_);
-    multiply(matrix, ready, rows_, share.first, share.end, to);
+    multiply(matrix, ready, share.first, share.end, to);
   }
 
   // The MLP's first half.
   void expand(int thread, const Layer& layer) {
-    const uint8_t* ready = prepare(thread, layer.up, &layer.mlp_norm, x_);
+    const Ready ready = prepare(thread, layer.up, &layer.mlp_norm, x_);
     product(thread, layer.up, ready, {up_, m_.intermediate, false});
     if (m_.activation != GELU) product(thread, layer.gate, ready, {gate_, m_.intermediate, false});
     const Share share(layer.up.blocks(), thread, threads_);
@@ -312,56 +387,83 @@ class Step {
     if (m_.rotations) rotate(x, m_.rotations + position * m_.head_dim, m_.head_dim);
   }
 
-  // The queries of one text that share a key head.
-  void attend(const Layer& layer, int64_t index, int64_t row, int64_t kv_head, float* scores) {
-    const int64_t size = m_.head_dim, group = m_.heads / m_.kv_heads, at = lengths_[row];
-    float* queries = qkv_ + row * qkv_width_ + kv_head * group * size;
+  // The keys of a head in a token's row of the cache; its values lie kv_heads further.
+  template <class T> T* keys_of(int64_t layer, int64_t row, int64_t kv_head) const {
+    const int64_t head = (layer * cache_.rows + tokens_.rows[row]) * 2 * m_.kv_heads + kv_head;
+    return static_cast<T*>(cache_.store) + head * cache_.slots * m_.head_dim;
+  }
+
+  // One head's key and value of a token go to the cache.
+  template <class T> void store(const Layer& layer, int64_t index, int64_t row, int64_t kv_head) const {
+    const int64_t size = m_.head_dim, at = tokens_.slots[row];
     float* key = qkv_ + row * qkv_width_ + (m_.heads + kv_head) * size;
-    const float* value = key + m_.kv_heads * size;
-    float* keys = cache_.store +
-                  ((index * cache_.rows + row) * 2 * m_.kv_heads + kv_head) * cache_.slots * size;
-    float* values = keys + m_.kv_heads * cache_.slots * size;
+    T* keys = keys_of<T>(index, row, kv_head);
     place(layer, key, m_.heads + kv_head, at);
-    std::memcpy(keys + at * size, key, size * 4);
-    std::memcpy(values + at * size, value, size * 4);
+    narrow(key, size, keys + at * size);
+    narrow(key + m_.kv_heads * size, size, keys + (m_.kv_heads * cache_.slots + at) * size);
+  }
+
+  // The queries of one token that share a key head.
+  template <class T>
+  void attend(const Layer& layer, int64_t index, int64_t row, int64_t kv_head, float* scores) const {
+    const int64_t size = m_.head_dim, group = m_.heads / m_.kv_heads, at = tokens_.slots[row];
+    float* queries = qkv_ + row * qkv_width_ + kv_head * group * size;
+    const T* keys = keys_of<T>(index, row, kv_head);
+    const T* values = keys + m_.kv_heads * cache_.slots * size;
     for (int64_t one = 0; one < group; one++) {
       float* query = queries + one * size;
       place(layer, query, kv_head * group + one, at);
       float* mixed = mixed_ + (row * m_.heads + kv_head * group + one) * size;
-      const auto head = size == 32    ? attend_head<2>
-                        : size == 64  ? attend_head<4>
-                        : size == 96  ? attend_head<6>
-                        : size == 128 ? attend_head<8>
-                                      : attend_head<0>;
-      head(query, keys, values, at + 1, size, scores, mixed);
+      const auto head = size == 32    ? attend_head<2, T>
+                        : size == 64  ? attend_head<4, T>
+                        : size == 96  ? attend_head<6, T>
+                        : size == 128 ? attend_head<8, T>
+                                      : attend_head<0, T>;
+      const T* next = keys + (one + 1 < group ? 0 : threads_ * cache_.slots * size);
+      head(query, keys, values, at + 1, size, scores, mixed, next);
     }
+  }
+
+  // Every token's attention in one layer.
+  template <class T> void attention(int thread, const Layer& layer, int64_t index) {
+    const int64_t items = rows_ * m_.kv_heads;
+    for (int64_t item = thread; item < items; item += threads_) {
+      const int64_t row = item / m_.kv_heads, kv_head = item % m_.kv_heads;
+      store<T>(layer, index, row, kv_head);
+      if (!tokens_.several) attend<T>(layer, index, row, kv_head, own(thread));
+    }
+    if (!tokens_.several) return;
+    barrier_.wait();
+    for (int64_t item = thread; item < items; item += threads_)
+      attend<T>(layer, index, item / m_.kv_heads, item % m_.kv_heads, own(thread));
   }
 
   const Model& m_;
   const Cache& cache_;
-  const int64_t *ids_, *lengths_;
+  const Tokens& tokens_;
   const int64_t rows_;
-  float* const logits_;
+  const Scores& scores_;
   const int threads_;
   Barrier barrier_;
   std::unique_ptr<float[]> memory_;
   int64_t qkv_width_, own_size_, widest_;
-  float *x_, *qkv_, *mixed_, *gate_, *up_, *ready_, *own_;
+  float *x_, *qkv_, *mixed_, *gate_, *up_, *own_;
+  uint32_t* ready_;
 };
 
 }  // namespace
 
 extern "C" {
 
-// Logits (rows, vocab) after one more token in each row; its key and value go to the cache.
-void decode(const Model* model, const Cache* cache, const int64_t* ids, const int64_t* lengths,
-            int64_t rows, float* logits, int64_t threads) {
+// Scores after each token; keys and values go to the cache.
+void decode(const Model* model, const Cache* cache, const Tokens* tokens, const Scores* scores,
+            int64_t threads) {
   std::unique_ptr<Step> step;
 #pragma omp parallel num_threads((int)threads)
   {
     // There may be fewer threads than were asked for.
 #pragma omp single
-    step = std::make_unique<Step>(*model, *cache, ids, lengths, rows, logits, omp_get_num_threads());
+    step = std::make_unique<Step>(*model, *cache, *tokens, *scores, omp_get_num_threads());
     step->run(omp_get_thread_num());
   }
 }
@@ -369,19 +471,21 @@ void decode(const Model* model, const Cache* cache, const int64_t* ids, const in
 // out (rows, outputs) = x (rows, columns) times a matrix.
 void product(const Matrix* matrix, const float* x, int64_t rows, float* out, int64_t threads) {
   const Matrix& m = *matrix;
-  static thread_local std::vector<uint8_t> memory;
-  if ((int64_t)memory.size() < rows * m.vector_bytes()) memory.resize(rows * m.vector_bytes());
-  uint8_t* ready = memory.data();
+  static thread_local std::vector<uint32_t> memory;
+  if ((int64_t)memory.size() < rows * m.words()) memory.resize(rows * m.words());
+  const Ready ready = {memory.data(), rows, m.words()};
 #pragma omp parallel num_threads((int)threads)
   {
     std::vector<float> wide(m.inputs);
+    std::vector<uint32_t> vector(m.words());
 #pragma omp for
     for (int64_t row = 0; row < rows; row++) {
       std::memcpy(wide.data(), x + row * m.columns, m.columns * 4);
-      make_ready(m, wide.data(), ready + row * m.vector_bytes());
+      make_ready(m, wide.data(), vector.data());
+      ready.put(row, vector.data());
     }
     const Share share(m.blocks(), omp_get_thread_num(), omp_get_num_threads());
-    multiply(m, ready, rows, share.first, share.end, {out, m.outputs, false});
+    multiply(m, ready, share.first, share.end, {out, m.outputs, false});
   }
 }
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.native import library as native
 from chatgpt_cli.model.native.linear import NativeLinear
+from chatgpt_cli.model.scores import NextScores
 
 if TYPE_CHECKING:
     from chatgpt_cli.model.inference import InferenceModel, LayerWeights, NormWeights
@@ -20,7 +21,7 @@ _ACTIVATIONS = {"gelu": 0, "swiglu": 1, "geglu": 2}
 
 
 class NativeDecoder:
-    """One token more in every row, in one call. The model must outlive it unchanged."""
+    """A few tokens more in a cache, in one call. The model must outlive it unchanged."""
 
     def __init__(self, library: ctypes.CDLL, model: InferenceModel) -> None:
         config = model.config
@@ -47,23 +48,41 @@ class NativeDecoder:
             head=_linear(model.head).matrix,
         )
 
-    def __call__(self, cache: KVCache, ids: Sequence[int]) -> Tensor:
-        """Logits (rows, vocab) float32; keys and values go to the cache.
+    def __call__(
+        self, cache: KVCache, ids: Sequence[int], rows: Sequence[int], slots: Sequence[int]
+    ) -> NextScores:
+        """What comes after each token; keys and values go to the cache.
+
+        Args:
+            cache: what was read before.
+            ids: the tokens.
+            rows: the row of the cache that each belongs to.
+            slots: its place there; of tokens in one row, one after the other.
 
         Raises:
             IndexError: for a token that is not in the vocabulary, or a full cache.
         """
-        rows = len(ids)
-        if min(ids) < 0 or max(ids) >= self._vocab or max(cache.lengths) >= cache.slots:
+        count = len(ids)
+        if min(ids) < 0 or max(ids) >= self._vocab or max(slots) >= cache.slots:
             raise IndexError("no such token, or no slot left")
-        logits = torch.empty(rows, self._vocab)
-        numbers = ctypes.c_int64 * rows
-        store = native.Cache(cache.store.data_ptr(), cache.store.shape[1], cache.slots)
+        found = NextScores(
+            torch.empty(count, self._vocab),
+            torch.empty(count, dtype=torch.int64),
+            torch.empty(count),
+        )
+        scores = native.Scores(
+            found.logits.data_ptr(), found.best.data_ptr(), found.total.data_ptr()
+        )
+        numbers = ctypes.c_int64 * count
+        several = len(set(rows)) < count
+        tokens = native.Tokens(numbers(*ids), numbers(*rows), numbers(*slots), count, several)
+        narrow = cache.store.dtype == torch.bfloat16
+        store = native.Cache(cache.store.data_ptr(), narrow, cache.store.shape[1], cache.slots)
         self._library.decode(
-            ctypes.byref(self._model), ctypes.byref(store), numbers(*ids), numbers(*cache.lengths),
-            rows, logits.data_ptr(), torch.get_num_threads(),
+            ctypes.byref(self._model), ctypes.byref(store), ctypes.byref(tokens),
+            ctypes.byref(scores), torch.get_num_threads(),
         )  # fmt: skip
-        return logits
+        return found
 
 
 def _layer(layer: LayerWeights) -> native.Layer:

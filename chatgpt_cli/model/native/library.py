@@ -89,8 +89,31 @@ class Cache(ctypes.Structure):
 
     _fields_ = (
         ("store", ctypes.c_void_p),
+        ("is_bfloat16", ctypes.c_int64),
         ("rows", ctypes.c_int64),
         ("slots", ctypes.c_int64),
+    )
+
+
+class Tokens(ctypes.Structure):
+    """As in decode.cpp."""
+
+    _fields_ = (
+        ("ids", ctypes.POINTER(ctypes.c_int64)),
+        ("rows", ctypes.POINTER(ctypes.c_int64)),
+        ("slots", ctypes.POINTER(ctypes.c_int64)),
+        ("count", ctypes.c_int64),
+        ("several", ctypes.c_int64),
+    )
+
+
+class Scores(ctypes.Structure):
+    """As in decode.cpp."""
+
+    _fields_ = (
+        ("logits", ctypes.c_void_p),
+        ("best", ctypes.c_void_p),
+        ("total", ctypes.c_void_p),
     )
 
 
@@ -178,7 +201,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
         # At once, so that a missing thread library shows here and not at the first call.
         library = ctypes.CDLL(str(path), mode=os.RTLD_NOW)
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        library.decode.argtypes = (pointer, pointer, pointer, pointer, number, pointer, number)
+        library.decode.argtypes = (pointer, pointer, pointer, pointer, number)
         library.product.argtypes = (pointer, pointer, number, pointer, number)
     except (OSError, AttributeError):
         return None

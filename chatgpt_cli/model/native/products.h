@@ -2,7 +2,8 @@
 //
 // Sixteen outputs lie side by side, one in each lane of a vector: an input is broadcast to
 // all lanes, so that nothing has to be added up across them. Within a lane stand as many
-// inputs as one instruction multiplies: 1 in float32, 2 in bfloat16, 4 in 8 and 4 bits.
+// inputs as one instruction multiplies: 1 in float32, 2 in bfloat16, 4 in 8 and 4 bits. Of
+// the vectors that are multiplied together, such words lie side by side too.
 
 #pragma once
 
@@ -19,7 +20,7 @@ constexpr long LANES = 16;
 // Inputs that share a scale when vectors are rounded to 8 bits, and weights in 4 bits.
 constexpr long GROUP = 32;
 // Vectors multiplied while a piece of the matrix is in registers.
-constexpr long TILE = 8;
+constexpr long TILE = 16;
 
 typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(64), aligned(4), may_alias));
@@ -48,11 +49,9 @@ struct Matrix {
       default: return groups() * (GROUP * LANES / 2 + LANES * 4);
     }
   }
-  // Room for a vector made ready; a line more, so that vectors do not share cache sets.
-  int64_t vector_bytes() const {
-    const int64_t bytes = kind == FLOAT32 ? 4 * inputs : kind == BFLOAT16 ? 2 * inputs
-                                                       : inputs + 8 * groups();
-    return bytes + 64;
+  // Words of a vector made ready.
+  int64_t words() const {
+    return kind == FLOAT32 ? inputs : kind == BFLOAT16 ? inputs / 2 : inputs / 4 + 2 * groups();
   }
 };
 
@@ -65,6 +64,11 @@ inline Floats spread(float value) { return Floats{} + value; }
 inline Ints spread(int32_t value) { return Ints{} + value; }
 inline Floats as_floats(Words bits) { return (Floats)bits; }
 inline float as_float(uint32_t bits) { return load<float>(&bits); }
+
+// Bits of a float32 number to those of the nearest bfloat16 one.
+inline uint16_t rounded(uint32_t bits) {
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 
 inline float sum_of(Floats lanes) {
 #ifdef __AVX512F__
@@ -111,75 +115,91 @@ inline Ints dot4(Ints acc, Words weights, uint32_t four) {
 // --- Vectors made ready ----------------------------------------------------------------
 
 // A vector rounded to 8 bits: the numbers, then for every group its scale, then its sum.
-struct Rounded {
-  uint8_t* numbers;
-  float* scale;
-  int32_t* sum;
-
-  Rounded(const uint8_t* at, int64_t inputs)
-      : numbers(const_cast<uint8_t*>(at)),
-        scale(reinterpret_cast<float*>(numbers + inputs)),
-        sum(reinterpret_cast<int32_t*>(scale + inputs / GROUP)) {}
-};
-
-inline void round_group(const float* x, const Rounded& to, int64_t group) {
+inline void round_group(const float* x, int64_t groups, int64_t group, uint32_t* to) {
   static_assert(GROUP == 2 * LANES);
   const Floats low = load<Floats>(x + group * GROUP), high = load<Floats>(x + group * GROUP + LANES);
   const Floats low_size = as_floats((Words)low & 0x7fffffffu);
   const Floats high_size = as_floats((Words)high & 0x7fffffffu);
   const float most = most_of(low_size > high_size ? low_size : high_size);
-  const float inverse = most > 0 ? 127 / most : 0;
+  const float inverse = most > 0 ? 127 / most : 0, scale = most / 127;
   // Adding 1.5 * 2^23 rounds to the nearest whole number.
   const Floats low_whole = (low * inverse + 12582912.0f) - 12582912.0f;
   const Floats high_whole = (high * inverse + 12582912.0f) - 12582912.0f;
-  int8_t* numbers = reinterpret_cast<int8_t*>(to.numbers) + group * GROUP;
   const auto low_bytes = __builtin_convertvector(__builtin_convertvector(low_whole, Ints), Bytes);
   const auto high_bytes = __builtin_convertvector(__builtin_convertvector(high_whole, Ints), Bytes);
-  std::memcpy(numbers, &low_bytes, LANES);
-  std::memcpy(numbers + LANES, &high_bytes, LANES);
-  to.scale[group] = most / 127;
-  to.sum[group] = (int32_t)sum_of(low_whole + high_whole);
+  std::memcpy(to + group * GROUP / 4, &low_bytes, LANES);
+  std::memcpy(to + (group * GROUP + LANES) / 4, &high_bytes, LANES);
+  const int64_t scales = groups * GROUP / 4;
+  std::memcpy(to + scales + group, &scale, 4);
+  to[scales + groups + group] = (uint32_t)(int32_t)sum_of(low_whole + high_whole);
 }
 
-// x has m.inputs numbers, zeros behind the last.
-inline void make_ready(const Matrix& m, const float* x, uint8_t* to) {
+// x has m.inputs numbers, zeros behind the last; `to` has room for m.words().
+inline void make_ready(const Matrix& m, const float* x, uint32_t* to) {
   if (m.kind == FLOAT32) {
     std::memcpy(to, x, m.inputs * 4);
   } else if (m.kind == BFLOAT16) {
     uint16_t* half = reinterpret_cast<uint16_t*>(to);
     const uint32_t* bits = reinterpret_cast<const uint32_t*>(x);
-    for (int64_t i = 0; i < m.inputs; i++)
-      half[i] = (uint16_t)((bits[i] + 0x7fff + (bits[i] >> 16 & 1)) >> 16);
+    for (int64_t i = 0; i < m.inputs; i++) half[i] = rounded(bits[i]);
   } else {
-    const Rounded rounded(to, m.inputs);
-    for (int64_t group = 0; group < m.groups(); group++) round_group(x, rounded, group);
+    for (int64_t group = 0; group < m.groups(); group++) round_group(x, m.groups(), group, to);
   }
 }
 
+// Vectors ready to be multiplied, TILE at a time; those of a tile lie word by word.
+struct Ready {
+  uint32_t* at;
+  int64_t rows, words;
+
+  uint32_t* tile(int64_t row) const { return at + row / TILE * TILE * words; }
+  int64_t width(int64_t row) const { return std::min(TILE, rows - row / TILE * TILE); }
+  void put(int64_t row, const uint32_t* vector) const {
+    uint32_t* to = tile(row) + row % TILE;
+    const int64_t step = width(row);
+    for (int64_t i = 0; i < words; i++) to[i * step] = vector[i];
+  }
+};
+
 // --- Products ----------------------------------------------------------------------------
+
+// Word i of vector r of a tile of R.
+template <class T, int R> inline T word(const uint32_t* x, int64_t i, int r) {
+  return load<T>(x + i * R + r);
+}
+
+// While blocks are multiplied, those that come next are brought from memory. The processor
+// foresees that by itself only within a page, and waits at the beginning of each.
+inline void fetch_ahead(const void* at) { __builtin_prefetch(at, 0, 2); }
 
 // B blocks of outputs times R vectors: result[r][b].
 template <int R, int B>
-inline void float_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, Floats (&result)[R][B]) {
-  const int64_t block = m.block_bytes(), row = m.vector_bytes();
+inline void float_tile(const Matrix& m, const uint8_t* w, const uint32_t* x, Floats (&result)[R][B]) {
+  const int64_t block = m.block_bytes();
   for (int64_t i = 0; i < m.inputs; i++) {
     Floats weights[B];
-    for (int b = 0; b < B; b++) weights[b] = load<Floats>(w + b * block + i * 64);
+    for (int b = 0; b < B; b++) {
+      weights[b] = load<Floats>(w + b * block + i * 64);
+      fetch_ahead(w + (B + b) * block + i * 64);
+    }
     for (int r = 0; r < R; r++) {
-      const Floats input = spread(load<float>(x + r * row + i * 4));
+      const Floats input = spread(word<float, R>(x, i, r));
       for (int b = 0; b < B; b++) result[r][b] += weights[b] * input;
     }
   }
 }
 
 template <int R, int B>
-inline void bfloat16_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, Floats (&result)[R][B]) {
-  const int64_t block = m.block_bytes(), row = m.vector_bytes();
+inline void bfloat16_tile(const Matrix& m, const uint8_t* w, const uint32_t* x, Floats (&result)[R][B]) {
+  const int64_t block = m.block_bytes();
   for (int64_t i = 0; i < m.inputs / 2; i++) {
     Words weights[B];
-    for (int b = 0; b < B; b++) weights[b] = load<Words>(w + b * block + i * 64);
+    for (int b = 0; b < B; b++) {
+      weights[b] = load<Words>(w + b * block + i * 64);
+      fetch_ahead(w + (B + b) * block + i * 64);
+    }
     for (int r = 0; r < R; r++) {
-      const uint32_t pair = load<uint32_t>(x + r * row + i * 4);
+      const uint32_t pair = word<uint32_t, R>(x, i, r);
       for (int b = 0; b < B; b++) result[r][b] = dot2(result[r][b], weights[b], pair);
     }
   }
@@ -187,25 +207,27 @@ inline void bfloat16_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, F
 
 // Weights are stored with 128 added, to be unsigned: 128 * sum is taken off beforehand.
 template <int R, int B>
-inline void int8_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, Floats (&result)[R][B]) {
-  const int64_t block = m.block_bytes(), row = m.vector_bytes();
+inline void int8_tile(const Matrix& m, const uint8_t* w, const uint32_t* x, Floats (&result)[R][B]) {
+  const int64_t block = m.block_bytes(), scales = m.inputs / 4, sums = scales + m.groups();
   for (int64_t group = 0; group < m.groups(); group++) {
     Ints acc[R][B];
     for (int r = 0; r < R; r++) {
-      const Ints start = spread(-128 * Rounded(x + r * row, m.inputs).sum[group]);
+      const Ints start = spread(-128 * word<int32_t, R>(x, sums + group, r));
       for (int b = 0; b < B; b++) acc[r][b] = start;
     }
-    for (int i = 0; i < GROUP / 4; i++) {
+    for (int64_t i = group * (GROUP / 4); i < (group + 1) * (GROUP / 4); i++) {
       Words weights[B];
-      for (int b = 0; b < B; b++)
-        weights[b] = load<Words>(w + b * block + (group * (GROUP / 4) + i) * 64);
+      for (int b = 0; b < B; b++) {
+        weights[b] = load<Words>(w + b * block + i * 64);
+        fetch_ahead(w + (B + b) * block + i * 64);
+      }
       for (int r = 0; r < R; r++) {
-        const uint32_t four = load<uint32_t>(x + r * row + group * GROUP + i * 4);
+        const uint32_t four = word<uint32_t, R>(x, i, r);
         for (int b = 0; b < B; b++) acc[r][b] = dot4(acc[r][b], weights[b], four);
       }
     }
     for (int r = 0; r < R; r++) {
-      const Floats scale = spread(Rounded(x + r * row, m.inputs).scale[group]);
+      const Floats scale = spread(word<float, R>(x, scales + group, r));
       for (int b = 0; b < B; b++) result[r][b] += __builtin_convertvector(acc[r][b], Floats) * scale;
     }
   }
@@ -218,25 +240,26 @@ inline void int8_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, Float
 // A weight is (number - 8) * scale + offset; scale and offset are bfloat16 and follow the
 // numbers of their group.
 template <int R, int B>
-inline void int4_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, Floats (&result)[R][B]) {
-  const int64_t block = m.block_bytes(), row = m.vector_bytes();
+inline void int4_tile(const Matrix& m, const uint8_t* w, const uint32_t* x, Floats (&result)[R][B]) {
+  const int64_t block = m.block_bytes(), scales = m.inputs / 4, sums = scales + m.groups();
   const int64_t bytes = GROUP * LANES / 2 + LANES * 4;
   for (int64_t group = 0; group < m.groups(); group++) {
     Ints acc[R][B];
     for (int r = 0; r < R; r++) {
-      const Ints start = spread(-8 * Rounded(x + r * row, m.inputs).sum[group]);
+      const Ints start = spread(-8 * word<int32_t, R>(x, sums + group, r));
       for (int b = 0; b < B; b++) acc[r][b] = start;
     }
     for (int i = 0; i < GROUP / 8; i++) {
       Words low[B], high[B];
       for (int b = 0; b < B; b++) {
         const Words both = load<Words>(w + b * block + group * bytes + i * 64);
+        fetch_ahead(w + (B + b) * block + group * bytes + i * 64);
         low[b] = both & 0x0f0f0f0fu;
         high[b] = both >> 4 & 0x0f0f0f0fu;
       }
       for (int r = 0; r < R; r++) {
-        const uint8_t* eight = x + r * row + group * GROUP + i * 8;
-        const uint32_t first = load<uint32_t>(eight), second = load<uint32_t>(eight + 4);
+        const int64_t at = group * (GROUP / 4) + i * 2;
+        const uint32_t first = word<uint32_t, R>(x, at, r), second = word<uint32_t, R>(x, at + 1, r);
         for (int b = 0; b < B; b++)
           acc[r][b] = dot4(dot4(acc[r][b], low[b], first), high[b], second);
       }
@@ -245,10 +268,9 @@ inline void int4_tile(const Matrix& m, const uint8_t* w, const uint8_t* x, Float
       const Words table = load<Words>(w + b * block + group * bytes + GROUP * LANES / 2);
       const Floats scale = as_floats(table & 0xffff0000u), offset = as_floats(table << 16);
       for (int r = 0; r < R; r++) {
-        const Rounded input(x + r * row, m.inputs);
         const Floats product = __builtin_convertvector(acc[r][b], Floats) * scale;
-        const Floats shift = offset * (float)input.sum[group];
-        result[r][b] += (product + shift) * input.scale[group];
+        const Floats shift = offset * (float)word<int32_t, R>(x, sums + group, r);
+        result[r][b] += (product + shift) * word<float, R>(x, scales + group, r);
       }
     }
   }
@@ -262,7 +284,7 @@ struct Target {
 };
 
 template <int R, int B>
-void tile(const Matrix& m, const uint8_t* x, int64_t block, const Target& to) {
+void tile(const Matrix& m, const uint32_t* x, int64_t block, const Target& to) {
   Floats result[R][B] = {};
   const uint8_t* w = m.weight + block * m.block_bytes();
   switch (m.kind) {
@@ -290,26 +312,27 @@ void tile(const Matrix& m, const uint8_t* x, int64_t block, const Target& to) {
 }
 
 // Several blocks at a time while rows are few: a product must not wait for the one before.
-template <int R> void tiles(const Matrix& m, const uint8_t* x, int64_t first, int64_t end, const Target& to) {
-  constexpr int B = R == 1 ? 4 : R <= 4 ? 2 : 1;
+template <int R> void tiles(const Matrix& m, const uint32_t* x, int64_t first, int64_t end, const Target& to) {
+  constexpr int B = R <= 2 ? 4 : R <= 8 ? 2 : 1;
   int64_t block = first;
   for (; block + B <= end; block += B) tile<R, B>(m, x, block, to);
   for (; block < end; block++) tile<R, 1>(m, x, block, to);
 }
 
-// Products of `rows` vectors made ready with the blocks first .. end - 1.
-inline void multiply(const Matrix& m, const uint8_t* x, int64_t rows, int64_t first, int64_t end, const Target& to) {
-  typedef void (*Tiles)(const Matrix&, const uint8_t*, int64_t, int64_t, const Target&);
-  static const Tiles sizes[] = {tiles<1>, tiles<2>, tiles<3>, tiles<4>,
-                                tiles<5>, tiles<6>, tiles<7>, tiles<8>};
+// Products of the vectors with the blocks first .. end - 1.
+inline void multiply(const Matrix& m, const Ready& x, int64_t first, int64_t end, const Target& to) {
+  typedef void (*Tiles)(const Matrix&, const uint32_t*, int64_t, int64_t, const Target&);
+  static const Tiles sizes[] = {tiles<1>, tiles<2>, tiles<3>, tiles<4>, tiles<5>, tiles<6>,
+                                tiles<7>, tiles<8>, tiles<9>, tiles<10>, tiles<11>, tiles<12>,
+                                tiles<13>, tiles<14>, tiles<15>, tiles<16>};
+  static_assert(sizeof sizes / sizeof *sizes == TILE);
   // A few blocks stay in the cache while all rows pass.
-  const int64_t together = rows > TILE ? 4 : end - first;
+  const int64_t together = x.rows > TILE ? 4 : end - first;
   for (int64_t block = first; block < end; block += together) {
     const int64_t stop = std::min(end, block + together);
-    for (int64_t row = 0; row < rows; row += TILE) {
-      const int64_t count = std::min(TILE, rows - row);
+    for (int64_t row = 0; row < x.rows; row += TILE) {
       const Target part = {to.out + row * to.stride, to.stride, to.add};
-      sizes[count - 1](m, x + row * m.vector_bytes(), block, stop, part);
+      sizes[x.width(row) - 1](m, x.tile(row), block, stop, part);
     }
   }
 }
