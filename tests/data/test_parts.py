@@ -103,6 +103,20 @@ def test_the_files_are_those_of_one_go(
     assert not (config.run_dir / "parts").exists()
 
 
+def test_text_for_validation_alone(tmp_path: Path, texts: list[dict[str, Any]]) -> None:
+    """What resembles training text goes from it, since that comes first."""
+    documents = small_text(60, seed=7)
+    again = json.loads((tmp_path / "c.jsonl").read_text("utf-8").splitlines()[0])["text"]
+    (tmp_path / "v.txt").write_text("\n\n".join([again, *documents]), encoding="utf-8")
+    own = {"validation_sources": [{"path": str(tmp_path / "v.txt"), "separator": "\n\n"}]}
+    plain = _config(tmp_path / "plain", texts, in_parts=False, **own)
+    config = _config(tmp_path / "run", texts, in_parts=True, workers=1, **own)
+    manifest = _run(plain).manifest
+    _run(config)
+    assert _files(config) == _files(plain)
+    assert 40 < manifest["splits"]["validation"]["documents"] <= 60
+
+
 def test_two_machines_share_the_work(tmp_path: Path, texts: list[dict[str, Any]]) -> None:
     plain = _config(tmp_path / "plain", texts, in_parts=False)
     _run(plain)
