@@ -24,16 +24,19 @@ COMMANDS = {
     "reinforce": "Assistant and checkable questions to one more often right (GRPO).",
     "evaluate": "Measure a model on held-out data.",
     "compare": "Compare evaluated runs, with significance.",
+    "runs": "The runs of a folder: steps, losses, scores, sizes; old checkpoints removed.",
+    "reproduce": "Repeat a run from what it recorded, and compare.",
     "report": "One page with all that is known of a run.",
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
     "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
     "quantize": "Write the model in 8 or 4 bits, and measure what that changes.",
     "export": "Write the model as a .gguf file, or with an adapter merged in.",
+    "doctor": "What is installed, what this machine can do, what is missing.",
 }
 
 # Commands that compute for long, and should not suffer from what else runs.
-_TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce")
+_TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce", "reproduce")
 
 _USAGE = """\
 Usage: chatgpt COMMAND [OPTIONS]

@@ -58,8 +58,8 @@ def open_stage(
             observe(Note("There is no checkpoint to continue from; starting at the beginning."))
         return None
     saved = load_state(folder)
-    changed = _differences(saved.settings, settings)
-    fixed = _differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
+    changed = differences(saved.settings, settings)
+    fixed = differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
     changes = [line for line in changed if line not in fixed]
     done = saved.progress.finished
     if done and not changes and not fixed:
@@ -95,13 +95,13 @@ def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:
     return [line for line in lines if line.partition(":")[0] in names]
 
 
-def _differences(old: object, new: object, prefix: str = "") -> list[str]:
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
     """Each value that differs, as "a.b: 1 → 2"."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines: list[str] = []
         for key in sorted(old.keys() | new.keys()):
             name = f"{prefix}.{key}" if prefix else str(key)
-            lines += _differences(old.get(key), new.get(key), name)
+            lines += differences(old.get(key), new.get(key), name)
         return lines
     if isinstance(old, tuple) or isinstance(new, tuple):
         # JSON has lists only.
