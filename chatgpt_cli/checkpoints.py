@@ -44,11 +44,12 @@ class Progress:
     # Seconds spent training, over all sessions.
     elapsed: float = 0.0
     best_step: int | None = None
+    # The lowest validation loss, or what else checkpoints are ranked by.
     best_loss: float | None = None
     # Evaluations since the best one.
     stale: int = 0
     finished: str | None = None
-    # The validation loss, if it was measured at this very step.
+    # The same measure of this very step, if it was evaluated.
     validation_loss: float | None = None
     # Steps without an update, because the loss or a gradient was not a number.
     skipped: int = 0

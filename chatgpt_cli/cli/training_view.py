@@ -147,8 +147,11 @@ def train(
         return 128 + (result.signal or 2)
     else:
         why = " by early stopping" if result.reason == "early stopping" else ""
+        by = project.config.finetune.best_by if command == "finetune" else None
+        measure = "validation loss" if by is None else f"{by.task} {by.metric}"
+        # Scores that should be high are ranked by their negative.
         loss = (
-            "" if progress.best_loss is None else f", best validation loss {progress.best_loss:.4f}"
+            "" if progress.best_loss is None else f", best {measure} {abs(progress.best_loss):.4f}"
         )
         output.success(
             f"Trained {progress.step:,} steps, {progress.tokens:,} tokens, in "

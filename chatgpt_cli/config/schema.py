@@ -262,6 +262,9 @@ class LoraSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     # Which matrices of every block get a pair; those a model lacks are left out.
     targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
+    # Whether the embeddings of special tokens are trained as well. Left out: where a run's own
+    # pretraining, which holds no turns, is what the adapter belongs to.
+    special_tokens: bool | None = None
 
 
 class ParallelFiles(Section):
@@ -273,6 +276,38 @@ class ParallelFiles(Section):
 
 # Files, folders, globs or URLs of rows, or two files that are read side by side.
 Rows = str | ParallelFiles
+
+Metric = Literal[
+    "accuracy",
+    "accuracy_normalized",
+    "f1",
+    "f1_micro",
+    "f1_weighted",
+    "precision",
+    "recall",
+    "calibration_error",
+    "exact_match",
+    "rouge_l",
+    "bleu",
+    "chrf",
+    "chrf++",
+    "ter",
+    "distinct_1",
+    "distinct_2",
+    "repetition",
+    "judge",
+]
+
+
+class BestBySection(Section):
+    """A score of the model's own answers that says which checkpoint is the best."""
+
+    # One of evaluate.tasks. Its rows decide, so the final scores need others.
+    task: str = Field(min_length=1)
+    metric: Metric
+    # Rows answered at each evaluation, at most.
+    rows: int = Field(100, gt=0)
+
 
 # Kinds of rows that finetuning learns from: see docs/finetuning.md.
 FinetuneTask = Literal[
@@ -318,6 +353,9 @@ class FinetuneSection(TrainingSection):
     freeze_layers: int = Field(0, ge=0)
     # The share of batches that are pretraining text instead, against forgetting it.
     replay: float = Field(0.0, ge=0, lt=1)
+    # Which checkpoint is the best, and when to stop early; by the loss on the rows kept
+    # aside when left out.
+    best_by: BestBySection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="after")
@@ -419,27 +457,6 @@ _GENTLER = {"optimizer": "adamw", "learning_rate": 5e-6}
 _ADAPTER = {"optimizer": "adamw", "learning_rate": 5e-4}
 # Tokens per sequence, where a foreign model's context would need too much memory.
 _SEQUENCE_OF_FOREIGN = 1024
-
-Metric = Literal[
-    "accuracy",
-    "accuracy_normalized",
-    "f1",
-    "f1_micro",
-    "f1_weighted",
-    "precision",
-    "recall",
-    "calibration_error",
-    "exact_match",
-    "rouge_l",
-    "bleu",
-    "chrf",
-    "chrf++",
-    "ter",
-    "distinct_1",
-    "distinct_2",
-    "repetition",
-    "judge",
-]
 
 
 class TaskSection(Section):

@@ -390,11 +390,12 @@ class Trainer:
         with torch.compiler.set_stance("force_eager"):
             result = self.objective.validate(self.model, self.validation)
             self._draw_samples()
-        loss, before = result.nats_per_token, self.progress.best_loss
-        best = math.isfinite(loss) and (before is None or loss < before)
-        self.progress.validation_loss = loss
+        rank = result.nats_per_token if result.rank is None else result.rank
+        before = self.progress.best_loss
+        best = math.isfinite(rank) and (before is None or rank < before)
+        self.progress.validation_loss = rank
         if best:
-            self.progress.best_loss = result.nats_per_token
+            self.progress.best_loss = rank
             self.progress.best_step = self.progress.step
             self.progress.stale = 0
         else:

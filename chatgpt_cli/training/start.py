@@ -17,7 +17,7 @@ Mode = Literal["new", "resume", "restart"]
 # Settings whose change would leave the saved state without meaning, and those after
 # which an evaluation cannot be compared with earlier ones.
 _FIXED = ("optimizer",)
-_OTHER_EVALUATION = ("eval_tokens", "validation_data")
+_OTHER_EVALUATION = ("eval_tokens", "validation_data", "best_by")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def open_stage(
 
 def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:
     """The differences that concern these settings."""
-    return [line for line in lines if line.partition(":")[0] in names]
+    return [line for line in lines if line.partition(":")[0].partition(".")[0] in names]
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:
