@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -37,6 +39,15 @@ COMMANDS = {
 
 # Commands that compute for long, and should not suffer from what else runs.
 _TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce", "reproduce")
+
+# What helps against the system's most frequent refusals.
+_OF_SYSTEM = {
+    errno.ENOSPC: "Free some space",
+    errno.EACCES: "Allow writing there, or choose another place",
+    errno.EROFS: "Choose a place that can be written",
+    errno.EISDIR: "Name a file, not a folder",
+    errno.ENOTDIR: "Name a folder, not a file",
+}
 
 _USAGE = """\
 Usage: chatgpt COMMAND [OPTIONS]
@@ -88,7 +99,7 @@ def main(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(COMMANDS)}."
-        print(f"chatgpt: {arguments[0]} is not a command. {hint}", file=sys.stderr)
+        print(f"Error: {arguments[0]} is not a command\n{hint}", file=sys.stderr)
         return 2
     try:
         return _call(arguments[0], arguments[1:])
@@ -133,6 +144,14 @@ def _share_the_processor() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+def _parsed(message: str) -> tuple[str | None, str]:
+    """The option that Click's message is about, and the rest in fewer words."""
+    found = re.fullmatch(r"Invalid value for '(.+?)'(?: \(.*\))?: (.*)", message, re.DOTALL)
+    place, fact = found.groups() if found else (None, message)
+    fact = fact.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return place, fact.replace("Input should be", "it should be")
+
+
 def _report(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong, without a traceback; the exit code."""
     from chatgpt_cli.errors import ChatGPTError
@@ -146,7 +165,8 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if describe is not None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chatgpt"
-        fact, remedy, code = str(describe()), f"See {command} --help.", 2
+        place, fact = _parsed(str(describe()))
+        remedy, code = f"See {command} --help.", 2
     elif isinstance(error, ChatGPTError):
         fact, place, remedy, code = error.fact, error.place, error.remedy or "", error.exit_code
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -155,7 +175,8 @@ def _report(error: Exception, *, as_json: bool) -> int:
     elif isinstance(error, OSError):
         # A full disk, a folder that may not be written: nothing in here can help it.
         fact, place, code = error.strerror or str(error), error.filename, 1
-        remedy = "Files that were there are intact. Correct it and run the command again."
+        remedy = f"{_OF_SYSTEM.get(error.errno or 0, 'Correct it')}, and run the command again. "
+        remedy += "Files that were there are intact."
     else:
         fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."

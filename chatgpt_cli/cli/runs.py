@@ -54,7 +54,16 @@ def runs(
         output.next_step("Next: chatgpt preprocess")
         return
     rows = [row for run in found for row in _rows(run)]
-    columns = ["run", "stage", "step", "state", "best validation loss", "scores", "size", "changed"]
+    columns = [
+        "run",
+        "stage",
+        "step",
+        "state",
+        "best (validation loss)",
+        "scores",
+        "size",
+        "changed",
+    ]
     output.table(f"Runs in {folder}", columns, rows)
 
 
@@ -77,7 +86,10 @@ def _stage(one: StageSummary) -> list[object]:
     now = one.progress
     if now is None:
         return [one.name, "", "damaged", ""]
-    loss = "" if now.best_loss is None else f"{now.best_loss:.4f} at {now.best_step:,}"
+    best = now.best_loss
+    # Scores that should be high are ranked by their negative.
+    loss = "" if best is None else f"{abs(best):.4f} at {now.best_step:,}"
+    loss = f"score {loss}" if best is not None and best < 0 else loss
     return [
         one.name,
         f"{now.step:,}",

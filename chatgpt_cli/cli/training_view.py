@@ -101,7 +101,11 @@ def train(
         ConfigError: for --resume together with --restart.
     """
     if resume and restart:
-        raise ConfigError("--resume and --restart exclude each other")
+        raise ConfigError(
+            "they exclude each other",
+            place="--resume, --restart",
+            remedy="Use --resume to go on, --restart to begin again.",
+        )
     from chatgpt_cli.evaluation.report.stage_page import write_stage_page
     from chatgpt_cli.lock import run_lock
     from chatgpt_cli.reproduction.record import Recorder

@@ -150,7 +150,7 @@ def read_record(folder: Path) -> list[Session]:
     path = folder / NAME
     try:
         return _SESSIONS.validate_python(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Literal
 from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.files import discard
+from chatgpt_cli.files import set_aside
 from chatgpt_cli.training.checkpoint import Saved, load_state
 from chatgpt_cli.training.events import Note, Observer
 
@@ -38,7 +38,7 @@ def open_stage(
     """The state to go on from, `Finished`, or None to begin at the beginning.
 
     Args:
-        stage: its files; `restart` removes what is there.
+        stage: its files; `restart` sets aside what is there.
         mode: what the user asked for.
         fingerprint: what a continuation may not change.
         settings: what it may change; changes are told.
@@ -50,7 +50,8 @@ def open_stage(
     """
     if mode == "restart":
         if stage.root.exists():
-            discard(stage.root)
+            # Lost only once the new run has begun: it may fail over its settings.
+            set_aside(stage.root)
         return None
     folder = newest_intact(stage, lambda text: observe(Note(text, "warning")))
     if folder is None:
