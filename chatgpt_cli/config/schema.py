@@ -353,6 +353,9 @@ class FinetuneSection(TrainingSection):
     freeze_layers: int = Field(0, ge=0)
     # The share of batches that are pretraining text instead, against forgetting it.
     replay: float = Field(0.0, ge=0, lt=1)
+    # The share of what is read (not learnt) that is hidden behind [MASK], in spans of one
+    # to five tokens, others each time: against learning few rows by heart.
+    mask_spans: float = Field(0.0, ge=0, lt=1)
     # Which checkpoint is the best, and when to stop early; by the loss on the rows kept
     # aside when left out.
     best_by: BestBySection | None = None
@@ -372,9 +375,9 @@ class PreferSection(TrainingSection):
     share of pairs that may be the wrong way round (conservative DPO).
     """
 
-    budget: Budget = Budget(1, "epochs")
+    budget: Budget = Budget(2, "epochs")
     optimizer: Literal["muon", "adamw"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1.5e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     # Files, folders or globs of rows: prompt, chosen, rejected.
     data: list[str] = Field(default_factory=list)
@@ -383,7 +386,7 @@ class PreferSection(TrainingSection):
     # How closely the model is held to what it was before: higher is closer.
     beta: float = Field(0.1, gt=0)
     # How much the better answers are learnt as in finetuning besides, against forgetting.
-    sft_weight: float = Field(0.0, ge=0)
+    sft_weight: float = Field(0.2, ge=0)
     lora: LoraSection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
