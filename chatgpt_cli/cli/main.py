@@ -118,19 +118,24 @@ def main(arguments: list[str]) -> int:
 
 def _call(name: str, arguments: list[str]) -> int:
     """Run one command through Typer, which parses its options."""
+    if name in _TRAINING:
+        _share_the_processor()
+    result: Any = command_of(name).main(
+        args=arguments, prog_name=f"chatgpt {name}", standalone_mode=False
+    )
+    return result if isinstance(result, int) else 0
+
+
+def command_of(name: str) -> Any:
+    """A command with its options, as Typer makes it."""
     import typer
     from typer.main import get_command
 
-    if name in _TRAINING:
-        _share_the_processor()
     written = name.replace("-", "_")
     command = getattr(importlib.import_module(f"chatgpt_cli.cli.{written}"), written)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(help=command.__doc__)(command)
-    result: Any = get_command(app).main(
-        args=arguments, prog_name=f"chatgpt {name}", standalone_mode=False
-    )
-    return result if isinstance(result, int) else 0
+    return get_command(app)
 
 
 def _share_the_processor() -> None:
