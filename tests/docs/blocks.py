@@ -45,8 +45,10 @@ class Block:
 
 def _arguments(line: str) -> list[str]:
     """A command line's arguments; a comment begins with # after a blank."""
-    for separator in (" | ", " > ", " && "):
+    for separator in (" | ", " > ", " >> ", " && "):
         line = line.partition(separator)[0]
+    # A loop's variables are numbers in these pages.
+    line = re.sub(r"\$(rate|seed)\b", "1", line)
     return shlex.split(line, comments=True)[1:]
 
 
