@@ -13,7 +13,7 @@ from chatgpt_cli.cli.project import Project, config_option
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chatgpt_cli.config.paths import StagePaths
+    from chatgpt_cli.config.paths import StageName, StagePaths
     from chatgpt_cli.training.events import Event, Note, Observer
     from chatgpt_cli.training.loop import Result
     from chatgpt_cli.training.start import Finished, Mode
@@ -26,7 +26,7 @@ RestartOption = Annotated[
 ]
 
 
-class _View:
+class TrainingView:
     """Shows events: a bar with the loss, and a line for each evaluation and sample."""
 
     def __init__(self, output: Output, display: ProgressDisplay) -> None:
@@ -77,7 +77,7 @@ def _duration(seconds: float) -> str:
 def train(
     project: Project,
     *,
-    command: str,
+    command: StageName,
     stage: StagePaths,
     resume: bool,
     restart: bool,
@@ -101,9 +101,14 @@ def train(
         ConfigError: for --resume together with --restart.
     """
     if resume and restart:
-        raise ConfigError("--resume and --restart exclude each other")
+        raise ConfigError(
+            "they exclude each other",
+            place="--resume, --restart",
+            remedy="Use --resume to go on, --restart to begin again.",
+        )
     from chatgpt_cli.evaluation.report.stage_page import write_stage_page
     from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.reproduction.record import Recorder
     from chatgpt_cli.tracking.live import Trackers
     from chatgpt_cli.tracking.services import require
     from chatgpt_cli.training.loop import Result
@@ -114,14 +119,14 @@ def train(
     require(services)
     with run_lock(project.paths.root, command):
         with output.progress(command, 1.0) as display:
-            view = _View(output, display)
+            view = TrainingView(output, display)
             with Trackers(services, stage, group=project.paths.root.name, tell=view) as trackers:
 
                 def observe(event: Event) -> None:
                     view(event)
                     trackers(event)
 
-                result = work(mode, observe)
+                result = work(mode, Recorder(stage.root, project.config, command, observe))
         if isinstance(result, Result):
             write_stage_page(stage, title=str(project.paths.root), facts=_facts(project))
     progress = result.progress

@@ -8,7 +8,7 @@ from typing import Literal
 from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.files import discard
+from chatgpt_cli.files import set_aside
 from chatgpt_cli.training.checkpoint import Saved, load_state
 from chatgpt_cli.training.events import Note, Observer
 
@@ -38,7 +38,7 @@ def open_stage(
     """The state to go on from, `Finished`, or None to begin at the beginning.
 
     Args:
-        stage: its files; `restart` removes what is there.
+        stage: its files; `restart` sets aside what is there.
         mode: what the user asked for.
         fingerprint: what a continuation may not change.
         settings: what it may change; changes are told.
@@ -50,7 +50,8 @@ def open_stage(
     """
     if mode == "restart":
         if stage.root.exists():
-            discard(stage.root)
+            # Lost only once the new run has begun: it may fail over its settings.
+            set_aside(stage.root)
         return None
     folder = newest_intact(stage, lambda text: observe(Note(text, "warning")))
     if folder is None:
@@ -58,8 +59,8 @@ def open_stage(
             observe(Note("There is no checkpoint to continue from; starting at the beginning."))
         return None
     saved = load_state(folder)
-    changed = _differences(saved.settings, settings)
-    fixed = _differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
+    changed = differences(saved.settings, settings)
+    fixed = differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
     changes = [line for line in changed if line not in fixed]
     done = saved.progress.finished
     if done and not changes and not fixed:
@@ -95,13 +96,13 @@ def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:
     return [line for line in lines if line.partition(":")[0].partition(".")[0] in names]
 
 
-def _differences(old: object, new: object, prefix: str = "") -> list[str]:
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
     """Each value that differs, as "a.b: 1 → 2"."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines: list[str] = []
         for key in sorted(old.keys() | new.keys()):
             name = f"{prefix}.{key}" if prefix else str(key)
-            lines += _differences(old.get(key), new.get(key), name)
+            lines += differences(old.get(key), new.get(key), name)
         return lines
     if isinstance(old, tuple) or isinstance(new, tuple):
         # JSON has lists only.
