@@ -57,6 +57,11 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with text, rows and a chatgpt.yaml for a model that trains in seconds."""
+    return write_project(tmp_path)
+
+
+def write_project(tmp_path: Path) -> Path:
+    """The same in a folder of one's own choice."""
     (tmp_path / "text.txt").write_text("\n\n".join(small_text(400)), encoding="utf-8")
     rows = [
         f'{{"messages": [{{"role": "user", "content": "Say {word} {n}"}}, '
