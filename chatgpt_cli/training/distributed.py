@@ -6,6 +6,7 @@ Everything here does nothing, at no cost, in a process that works alone.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -18,13 +19,15 @@ from torch.distributed.rendezvous import rendezvous
 
 from chatgpt_cli.errors import ChatGPTError, ProcessLost, TrainingError
 from chatgpt_cli.ranks import this_rank
+from chatgpt_cli.training.meeting import meet
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # Where a process leaves word for the others when it gives up. It does so before it closes
-# its connections, so whoever sees one closed need not wait for long.
+# its connections, so whoever sees one closed need not wait for long (seconds).
 _REFUSAL = "chatgpt/refusal"
-_PATIENCE = timedelta(seconds=1)
+_PATIENCE = 1.0
 # What Gloo and NCCL say of a process that is gone.
 _LOST = ("onnection closed", "onnection reset", "onnection refused", "roken pipe", "imed out",
          "imeout", "NCCL", "Socket", "ProcessGroup")  # fmt: skip
@@ -62,6 +65,7 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(me.local % torch.cuda.device_count())
     store, number, count = next(iter(rendezvous("env://", timeout=timedelta(seconds=timeout))))
+    store = meet(store, number, count, timeout=timeout)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=store,
@@ -106,12 +110,15 @@ def _leave_word(
 
 def _refusal(store: Store) -> TrainingError | None:
     """What another process gave up for, if it did."""
-    try:
-        store.wait([_REFUSAL], _PATIENCE)
+    deadline = time.monotonic() + _PATIENCE
+    with suppress(dist.DistStoreError, RuntimeError, ValueError):
+        while not store.check([_REFUSAL]):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_PATIENCE / 20)
         fact, place, remedy = json.loads(store.get(_REFUSAL))
-    except (dist.DistStoreError, RuntimeError, ValueError):
-        return None
-    return TrainingError(fact, place=place, remedy=remedy)
+        return TrainingError(fact, place=place, remedy=remedy)
+    return None
 
 
 def total(values: Sequence[float]) -> list[float]:
@@ -159,6 +166,11 @@ def on_first(work: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return value  # type: ignore[return-value]
+
+
+def dealt(items: Sequence[S], work: Callable[[list[S]], list[T]]) -> list[T]:
+    """What `work` makes of each item, in order; item i is done by rank i % ranks."""
+    return interleaved(gather(work(list(items[rank() :: world_size()]))))
 
 
 def interleaved(parts: list[list[T]]) -> list[T]:

@@ -31,7 +31,7 @@ class Watch:
     """
 
     def __init__(self, store: Store, timeout: float, report: Callable[[str], None]) -> None:
-        self._store = store.clone()  # type: ignore[attr-defined]
+        self._store = store
         self._own = store
         self._timeout = timeout
         self._report = report
