@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
@@ -23,27 +25,26 @@ _ANSWERS = 4
 
 
 class Watch:
-    """Who is where: each process says in the common store what it has done last.
+    """Training in step, all processes stand still when one does; who keeps the others waiting?
 
-    Training in step, all processes stand still when one does. Whoever has waited for too
-    long says so. One that does not say so is gone, stopped or stuck outside Python; if all
-    do, those that have done the least are what the others wait for.
+    Whoever has stood still for too long says so in the common store, and whether it waits
+    for the others or where else it is. One that says nothing is gone, stopped or stuck
+    outside Python.
     """
 
     def __init__(self, store: Store, timeout: float, report: Callable[[str], None]) -> None:
         self._store = store
-        self._own = store
         self._timeout = timeout
         self._report = report
         self._last: float | None = None
         self._ended = threading.Event()
-        self._own.set(_key("who"), f"process {rank()} (number {os.getpid()} on {_host()})")
+        self._store.set(
+            _key("who"), f"process {rank()} (number {os.getpid()} on {socket.gethostname()})"
+        )
 
     def __call__(self, event: Event) -> None:
         """Take note of what was done: an event of training."""
         if isinstance(event, StepDone | Evaluated):
-            done = 2 * event.step + isinstance(event, Evaluated)
-            self._own.set(_key("done"), str(done))
             self._last = time.monotonic()
 
     def run(self) -> None:
@@ -59,15 +60,22 @@ class Watch:
         self._ended.set()
 
     def _verdict(self) -> str:
-        self._store.set(_key("waits"), "yes")
+        self._store.set(_key("place"), _place_outside_torch())
         time.sleep(self._timeout / _ANSWERS)
         ranks = range(world_size())
-        silent = [one for one in ranks if not self._store.check([_key("waits", one)])]
-        if not silent:
-            done = [int(self._store.get(_key("done", one))) for one in ranks]
-            silent = [one for one in ranks if done[one] < max(done)]
-        names = [self._store.get(_key("who", one)).decode() for one in silent]
-        who = " and ".join(names) if names else "a process (all of them wait for each other)"
+        places = {
+            one: self._store.get(_key("place", one)).decode()
+            for one in ranks
+            if self._store.check([_key("place", one)])
+        }
+        silent = [one for one in ranks if one not in places]
+        elsewhere = [one for one in places if places[one]]
+        names = [
+            self._store.get(_key("who", one)).decode()
+            + (f", which is in {places[one]}," if places.get(one) else "")
+            for one in silent or elsewhere
+        ]
+        who = " and ".join(names) if names else "a process (each waits for the others)"
         return f"{who} has not gone on for {self._timeout:g} seconds; all processes end"
 
 
@@ -75,8 +83,21 @@ def _key(what: str, of: int | None = None) -> str:
     return f"chatgpt/{what}/{rank() if of is None else of}"
 
 
-def _host() -> str:
-    return socket.gethostname()
+def _place_outside_torch() -> str:
+    """Where the main thread is, or nothing if it waits for other processes there.
+
+    Looked for from the inside out: is there something of PyTorch that talks with the
+    others before there is something that is not PyTorch's?
+    """
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        file = Path(frame.f_code.co_filename)
+        if "torch" not in file.parts:
+            return f"{file.name}, line {frame.f_lineno}"
+        if {"distributed", "autograd"} & set(file.parts):
+            return ""
+        frame = frame.f_back
+    return ""
 
 
 @contextmanager
