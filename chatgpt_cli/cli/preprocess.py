@@ -83,6 +83,12 @@ def _show(output: Output, manifest: dict[str, Any]) -> None:
         ["at most", "documents"],
         [[f"{int(most):,}", f"{count:,}"] for most, count in report["lengths"].items()],
     )
+    if not manifest["splits"]["validation"]["tokens"]:
+        output.warn(
+            "No document was kept aside for validation, so no model can be trained. With few "
+            "documents set data.split: tail, which keeps the end of the text aside; or give the "
+            "source a separator that divides it into documents."
+        )
     left_out = [
         f"{report[name]:,} {name}" for name in ("duplicates", "too short") if report.get(name)
     ]
