@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test test-faults test-docs test-llama-cpp test-lm-eval reference docs lint clean
+.PHONY: quickstart test test-faults test-docs test-llama-cpp test-lm-eval test-ray reference docs
+.PHONY: lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/chatgpt preprocess --config $(CONFIG)
@@ -35,6 +36,11 @@ test-llama-cpp: $(VENV)/.installed-dev
 test-lm-eval: $(VENV)/.installed-dev
 	$(PIP) install --quiet --constraint constraints.txt lm-eval
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop/test_lm_eval.py $(PYTEST_ARGS)
+
+# Preprocessing on Ray, started here; its package is a large one.
+test-ray: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/data/test_parts.py -k ray $(PYTEST_ARGS)
 
 # docs/reference/, from the commands' options and the settings' schema.
 reference: $(VENV)/.installed-dev

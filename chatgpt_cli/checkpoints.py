@@ -20,6 +20,8 @@ from chatgpt_cli.files import discard, sha256
 
 STATE = Path("training_state") / "state.json"
 TENSORS = Path("training_state") / "state.safetensors"
+# What several processes wrote of an optimizer's state that was divided among them.
+SHARDS = Path("training_state") / "shards"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
 # What a model is read from, one of each group: its shape, its weights (or an adapter's),

@@ -39,7 +39,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     `recover` brings back if the process dies between the two renames.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _temporary(target)
     replaced = target.with_name(f".{target.name}.replaced")
     _remove(temporary)
     try:
@@ -61,6 +61,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
             replaced.rename(target)
         _remove(temporary)
         raise
+
+
+def scratch_folder(beside: Path) -> Path:
+    """A new folder beside a path, which `recover` removes if this process dies."""
+    folder = _temporary(beside)
+    _remove(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def recover(folder: Path) -> None:
@@ -91,7 +103,7 @@ def set_aside(path: Path) -> None:
 
 def discard(path: Path) -> None:
     """Remove a folder such that nobody ever sees half of it under its name."""
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    doomed = _temporary(path)
     _remove(doomed)
     path.rename(doomed)
     _remove(doomed)

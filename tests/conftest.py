@@ -57,11 +57,10 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with text, rows and a chatgpt.yaml for a model that trains in seconds."""
-    write_project(tmp_path)
-    return tmp_path
+    return write_project(tmp_path)
 
 
-def write_project(tmp_path: Path, *, relative: bool = False) -> None:
+def write_project(tmp_path: Path, *, relative: bool = False) -> Path:
     """The files of `project`; `relative` names them as a user in the folder would."""
     root = f"{tmp_path}/" if not relative else ""
     (tmp_path / "text.txt").write_text("\n\n".join(small_text(400)), encoding="utf-8")

@@ -67,6 +67,12 @@ chatgpt.yaml in this folder, else the built-in quickstart) and --set KEY=VALUE.
 
 def run() -> None:
     """Entry point of the console script; ends the process with the exit code."""
+    set_up()
+    sys.exit(main(sys.argv[1:]))
+
+
+def set_up() -> None:
+    """What is the process's own: how it writes, and how signals end it."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
@@ -74,7 +80,6 @@ def run() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
-    sys.exit(main(sys.argv[1:]))
 
 
 def _terminate(number: int, _frame: object) -> None:
@@ -121,7 +126,10 @@ def _call(name: str, arguments: list[str]) -> int:
     if name in _TRAINING:
         _share_the_processor()
     result: Any = command_of(name).main(
-        args=arguments, prog_name=f"chatgpt {name}", standalone_mode=False
+        args=arguments,
+        prog_name=f"chatgpt {name}",
+        standalone_mode=False,
+        obj=[name, *arguments],
     )
     return result if isinstance(result, int) else 0
 
@@ -160,6 +168,7 @@ def _parsed(message: str) -> tuple[str | None, str]:
 def _report(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong, without a traceback; the exit code."""
     from chatgpt_cli.errors import ChatGPTError
+    from chatgpt_cli.ranks import this_rank
 
     place: str | None = None
     if type(error).__name__ == "Abort":
@@ -185,6 +194,9 @@ def _report(error: Exception, *, as_json: bool) -> int:
     else:
         fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."
+    if isinstance(error, ChatGPTError) and not this_rank().is_first:
+        # The first of several processes says it.
+        return code
     if as_json:
         print(json.dumps({"error": {"fact": fact, "place": place, "remedy": remedy}}))
     else:

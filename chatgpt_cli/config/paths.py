@@ -99,6 +99,11 @@ class RunPaths:
         """What is in the token shards."""
         return self.data / "manifest.json"
 
+    @property
+    def parts(self) -> Path:
+        """Finished parts of preprocessing that is not finished."""
+        return self.root / "parts"
+
     def stage(self, name: StageName) -> StagePaths:
         """The files of a kind of training."""
         return StagePaths(self.root / name)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.data.augment import SpanMasked
 from chatgpt_cli.data.replay import ReplayedBatches
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.base import limited
 from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.model.lora import add_adapter
-from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
@@ -66,14 +64,6 @@ def prepare(
         observe(Note(text))
     model, tokenizer, shape = data.model, loaded.tokenizer, data.model.config
     train = data.train
-    if section.mask_spans:
-        if not isinstance(tokenizer, OwnTokenizer):
-            raise ConfigError(
-                "the model's tokenizer has no [MASK]",
-                place="finetune.mask_spans",
-                remedy="Remove it; dropout does not need one.",
-            )
-        train = SpanMasked(train, section.mask_spans, config.seed)
     if section.replay:
         text_batches = training_batches(config, paths, tokenizer, section.batch_size, length)
         train = ReplayedBatches(train, text_batches, section.replay)

@@ -9,7 +9,9 @@ from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.files import set_aside
+from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.training.checkpoint import Saved, load_state
+from chatgpt_cli.training.distributed import on_first
 from chatgpt_cli.training.events import Note, Observer
 
 Mode = Literal["new", "resume", "restart"]
@@ -37,6 +39,9 @@ def open_stage(
 ) -> Saved | Finished | None:
     """The state to go on from, `Finished`, or None to begin at the beginning.
 
+    A job that torchrun begins again, because a process or a machine was lost, goes on
+    from its own checkpoint whatever the mode.
+
     Args:
         stage: its files; `restart` sets aside what is there.
         mode: what the user asked for.
@@ -48,12 +53,11 @@ def open_stage(
         ConfigError: if there is an earlier run and the user did not say what to do with
             it, or it cannot be continued because the model or the data changed.
     """
-    if mode == "restart":
-        if stage.root.exists():
-            # Lost only once the new run has begun: it may fail over its settings.
-            set_aside(stage.root)
+    job = this_rank().job
+    if mode == "restart" and not on_first(lambda: _is_of_job(stage, job)):
+        on_first(lambda: _put_aside(stage))
         return None
-    folder = newest_intact(stage, lambda text: observe(Note(text, "warning")))
+    folder = on_first(lambda: newest_intact(stage, lambda text: observe(Note(text, "warning"))))
     if folder is None:
         if mode == "resume":
             observe(Note("There is no checkpoint to continue from; starting at the beginning."))
@@ -65,7 +69,7 @@ def open_stage(
     done = saved.progress.finished
     if done and not changes and not fixed:
         return Finished(saved.progress)
-    if mode == "new":
+    if mode == "new" and (job is None or saved.job != job):
         how = f"finished ({done})" if done else "stopped"
         listed = "".join(f"\n  {line}" for line in (fixed + changes)[:10])
         raise ConfigError(
@@ -89,6 +93,20 @@ def open_stage(
         progress = replace(saved.progress, best_step=None, best_loss=None, stale=0)
         saved = replace(saved, progress=progress)
     return replace(saved, changes=changes)
+
+
+def _is_of_job(stage: StagePaths, job: str | None) -> bool:
+    """Whether there is a checkpoint of this very job, which torchrun has begun again."""
+    if job is None:
+        return False
+    folder = newest_intact(stage, lambda _: None)
+    return folder is not None and load_state(folder).job == job
+
+
+def _put_aside(stage: StagePaths) -> None:
+    # Lost only once the new run has begun: it may fail over its settings.
+    if stage.root.exists():
+        set_aside(stage.root)
 
 
 def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:

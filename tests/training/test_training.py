@@ -107,7 +107,6 @@ MASKED = (
         ("pretrain", ("hardware.gradient_checkpointing=true", "pretrain.dropout=0.2")),
         ("finetune", ("finetune.dropout=0.1", "finetune.label_smoothing=0.1")),
         ("finetune", ("finetune.replay=0.3", "finetune.freeze_layers=1")),
-        ("finetune", ("finetune.mask_spans=0.2",)),
         ("finetune", ("finetune.distill={teacher: run/pretrain/checkpoints/step-00000012}",)),
         ("prefer", ("prefer.dropout=0.1",)),
         ("prefer", ("prefer.lora={rank: 2, dropout: 0.1}",)),
