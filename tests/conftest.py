@@ -128,6 +128,7 @@ evaluate:
 """,
         encoding="utf-8",
     )
+    return tmp_path
 
 
 @pytest.fixture(params=["PyTorch", "compiled"])
