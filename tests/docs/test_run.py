@@ -45,7 +45,7 @@ _OWN_MODEL = [
 ]
 # What the built-in configurations read is made for minutes.
 _BUILTIN = ["data.sources=[text.txt]", "model.context_length=256"]
-_WITHOUT_SETTINGS = ("init", "compare", "runs", "reproduce", "doctor")
+_WITHOUT_SETTINGS = ("init", "completion", "compare", "runs", "reproduce", "doctor")
 # Names in the pages, and what they stand for here.
 _NAMES = {
     "Qwen/Qwen3-0.6B": "base-model",
