@@ -46,3 +46,10 @@ class ModelError(ChatGPTError):
 
 class TrainingError(ChatGPTError):
     """Training cannot go on."""
+
+
+class ProcessLost(TrainingError):
+    """Another process of several is gone or does not answer: a new start may help."""
+
+    # EX_TEMPFAIL of sysexits.h.
+    exit_code = 75

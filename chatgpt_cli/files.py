@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -38,7 +39,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     `recover` brings back if the process dies between the two renames.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _temporary(target)
     replaced = target.with_name(f".{target.name}.replaced")
     _remove(temporary)
     try:
@@ -47,6 +48,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             for path in temporary.rglob("*"):
                 _sync(path)
         _sync(temporary)
+        if temporary.is_file() and target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         if temporary.is_dir() and target.exists():
             _remove(replaced)
             target.rename(replaced)
@@ -58,6 +61,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
             replaced.rename(target)
         _remove(temporary)
         raise
+
+
+def scratch_folder(beside: Path) -> Path:
+    """A new folder beside a path, which `recover` removes if this process dies."""
+    folder = _temporary(beside)
+    _remove(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def recover(folder: Path) -> None:
@@ -76,9 +91,19 @@ def recover(folder: Path) -> None:
             _remove(path)
 
 
+def set_aside(path: Path) -> None:
+    """Move a folder out of the way of one that shall replace it.
+
+    `recover` brings it back if nothing has taken its place, and removes it if something has.
+    """
+    aside = path.with_name(f".{path.name}.replaced")
+    _remove(aside)
+    path.rename(aside)
+
+
 def discard(path: Path) -> None:
     """Remove a folder such that nobody ever sees half of it under its name."""
-    doomed = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    doomed = _temporary(path)
     _remove(doomed)
     path.rename(doomed)
     _remove(doomed)

@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from chatgpt_cli.errors import ChatGPTError
+from chatgpt_cli.errors import ChatGPTError, ConfigError
 from chatgpt_cli.files import recover
+from chatgpt_cli.ranks import this_rank
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class _Owner:
     pid: int
     host: str
     command: str
+    # The job of several processes, which may go on from another machine.
+    job: str | None = None
 
 
 @contextmanager
@@ -34,21 +37,32 @@ def run_lock(run_dir: Path, command: str) -> Iterator[None]:
     however that ends, and a process that later gets the same number has no part in it.
 
     Raises:
+        ConfigError: if it is a file.
         ChatGPTError: if another process holds it, naming its pid and host.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            "the run directory cannot be made: there is a file of this name",
+            place=str(run_dir),
+            remedy="Choose another run_dir, or move the file away.",
+        ) from None
     path = run_dir / ".lock"
     descriptor = _acquire(path)
     try:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        owner = _Owner(os.getpid(), socket.gethostname(), command)
+        owner = _Owner(os.getpid(), socket.gethostname(), command, this_rank().job)
         os.write(descriptor, json.dumps(asdict(owner)).encode())
         stages = list(run_dir.glob("*/checkpoints"))
         for folder in (run_dir, *stages, *(stage.parent for stage in stages)):
             recover(folder)
         yield
     finally:
+        # What --restart set aside comes back if nothing new was begun.
+        with suppress(OSError):
+            recover(run_dir)
         # Whoever has opened the file by now will see that it is no longer in its place.
         # Windows keeps an open file; there it stays, and holds nobody up.
         with suppress(OSError):
@@ -65,7 +79,8 @@ def _acquire(path: Path) -> int:
             owner = _read(descriptor)
             if not _lock(descriptor, owner):
                 raise _refusal(path, owner)
-            if owner is not None and owner.host != socket.gethostname():
+            elsewhere = owner is not None and owner.host != socket.gethostname()
+            if elsewhere and not _is_of_this_job(owner):
                 raise _refusal(path, owner)
             held = path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
         finally:
@@ -73,6 +88,11 @@ def _acquire(path: Path) -> int:
                 os.close(descriptor)
         if held:
             return descriptor
+
+
+def _is_of_this_job(owner: _Owner | None) -> bool:
+    """Whether an owner on another machine was an earlier start of this very job."""
+    return owner is not None and owner.job is not None and owner.job == this_rank().job
 
 
 def _lock(descriptor: int, owner: _Owner | None) -> bool:
@@ -100,8 +120,10 @@ def _read(descriptor: int) -> _Owner | None:
     """What the file says; None if it is new, or half-written by a process that died."""
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0) if hasattr(os, "pread") else b"")
-        return _Owner(int(owner["pid"]), str(owner["host"]), str(owner["command"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        job = owner.get("job")
+        who = int(owner["pid"]), str(owner["host"]), str(owner["command"])
+        return _Owner(*who, job if isinstance(job, str) else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

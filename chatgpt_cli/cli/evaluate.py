@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chatgpt_cli.cli import model_options as options
+from chatgpt_cli.cli.launch import NprocOption, launch_several
 from chatgpt_cli.cli.output import Output
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+from chatgpt_cli.cli.project import (
+    ConfigOption,
+    JsonOption,
+    Project,
+    SetOption,
+    config_option,
+    open_project,
+)
+from chatgpt_cli.ranks import this_rank
 
 if TYPE_CHECKING:
     from chatgpt_cli.evaluation.metrics.score import Score
     from chatgpt_cli.evaluation.run import Results
     from chatgpt_cli.evaluation.statistics import Interval
+    from chatgpt_cli.interop.locate import Stage
 
 
 def evaluate(
+    context: typer.Context,
     config: ConfigOption = None,
     set_: SetOption = None,
     metric: Annotated[
@@ -35,13 +47,33 @@ def evaluate(
     ] = 0,
     model: options.ModelOption = None,
     stage: options.StageOption = "auto",
+    nproc: NprocOption = 1,
     json_output: JsonOption = False,
 ) -> None:
     """Let the model answer held-out rows, and score the answers."""
     overrides = list(set_ or [])
     if max_rows is not None:
         overrides.append(f"evaluate.max_rows={max_rows}")
+    launch_several(context, nproc, config, overrides)
     project = open_project(config, overrides, json_output=json_output)
+    from chatgpt_cli.training.distributed import process_group
+
+    with process_group(timeout=2 * project.config.hardware.rank_timeout):
+        _evaluate(
+            project, metric or [], task or [], show, model=model, stage=stage, as_json=json_output
+        )
+
+
+def _evaluate(
+    project: Project,
+    metrics: list[str],
+    tasks: list[str],
+    show: int,
+    *,
+    model: Path | None,
+    stage: Stage,
+    as_json: bool,
+) -> None:
     from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
     from chatgpt_cli.evaluation.results import write_results
     from chatgpt_cli.evaluation.run import Subject, plan
@@ -49,7 +81,7 @@ def evaluate(
     from chatgpt_cli.training.device import choose_hardware
 
     output = project.output
-    planned, text = plan(project.config, metrics=metric or [], tasks=task or [])
+    planned, text = plan(project.config, metrics=metrics, tasks=tasks)
     opened = options.open_model(project, model=model, stage=stage)
     shape = opened.loaded.config
     hardware = choose_hardware(project.config.hardware, context_length=shape.context_length)
@@ -72,9 +104,11 @@ def evaluate(
         results = measure(
             subject, project.config, project.paths, planned, text=text, on_task=on_task
         )
+    if not this_rank().is_first:
+        return
     content = write_results(project.paths.evaluate, subject, results)
     page = write_evaluation_page(project.paths.evaluate)
-    if json_output:
+    if as_json:
         output.json(content)
     _show(output, results, show)
     for note in results.notes:

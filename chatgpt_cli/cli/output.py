@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from chatgpt_cli.ranks import this_rank
+
 # A piped progress display writes a line when this much more is done, or after this time.
 _PLAIN_STEP = 0.1
 _PLAIN_SECONDS = 30.0
@@ -27,14 +29,20 @@ class _Console(Console):
 
 
 class Output:
-    """Where a command writes. With `json_output`, all but the JSON goes to stderr."""
+    """Where a command writes. With `json_output`, all but the JSON goes to stderr.
+
+    Of several processes at one task the first one speaks for all.
+    """
 
     def __init__(self, *, json_output: bool = False) -> None:
         self._json = json_output
+        self._silent = not this_rank().is_first
         # Piped text is not broken into lines of 80 characters.
         stream = sys.stderr if json_output else sys.stdout
         width = None if stream.isatty() else 200
-        self.console = _Console(stderr=json_output, highlight=False, width=width, soft_wrap=True)
+        self.console = _Console(
+            stderr=json_output, highlight=False, width=width, soft_wrap=True, quiet=self._silent
+        )
 
     def line(self, text: str = "") -> None:
         """A plain line."""
@@ -60,6 +68,8 @@ class Output:
 
     def json(self, value: Any) -> None:
         """One JSON value on stdout."""
+        if self._silent:
+            return
         sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
         sys.stdout.flush()
 

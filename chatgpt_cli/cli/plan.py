@@ -38,7 +38,11 @@ def plan(
 ) -> None:
     """Estimate time, memory and money before training, from a few measured steps."""
     if task is not None and task not in _TASKS:
-        raise ConfigError(f"--task is {task!r}; it must be one of {', '.join(_TASKS)}")
+        raise ConfigError(
+            f"{task!r} is not a kind of task",
+            place="--task",
+            remedy=f"Choose one of {', '.join(_TASKS)}.",
+        )
     project = open_project(config, set_ or [], json_output=json_output)
     import tempfile
     from pathlib import Path

@@ -32,6 +32,7 @@ def preprocess(
     from chatgpt_cli.data.preprocess import preprocess as run
     from chatgpt_cli.files import write_text
     from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.reproduction.record import session, text_files, write_record
 
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
@@ -57,6 +58,9 @@ def preprocess(
             tokenizer=tokenizer,
             machine=machine,
         )
+        if result.fresh:
+            recorded = session(project.config, text_files(project.config))
+            write_record(paths.data, [recorded])
         write_text(paths.config, dump_config(project.config))
     if json_output:
         output.json({**result.manifest, "fresh": result.fresh})
@@ -120,6 +124,12 @@ def _show(output: Output, manifest: dict[str, Any]) -> None:
         ["at most", "documents"],
         [[f"{int(most):,}", f"{count:,}"] for most, count in report["lengths"].items()],
     )
+    if not manifest["splits"]["validation"]["tokens"]:
+        output.warn(
+            "No document was kept aside for validation, so no model can be trained. With few "
+            "documents set data.split: tail, which keeps the end of the text aside; or give the "
+            "source a separator that divides it into documents."
+        )
     if report["rejected"]:
         output.table(
             "Left out by data.languages and data.filters",

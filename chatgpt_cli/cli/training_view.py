@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,9 +13,10 @@ import typer
 from chatgpt_cli.cli.output import Output, ProgressDisplay
 from chatgpt_cli.cli.project import Project, config_option
 from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.ranks import this_rank
 
 if TYPE_CHECKING:
-    from chatgpt_cli.config.paths import StagePaths
+    from chatgpt_cli.config.paths import StageName, StagePaths
     from chatgpt_cli.training.events import Event, Note, Observer
     from chatgpt_cli.training.loop import Result
     from chatgpt_cli.training.start import Finished, Mode
@@ -26,7 +29,7 @@ RestartOption = Annotated[
 ]
 
 
-class _View:
+class TrainingView:
     """Shows events: a bar with the loss, and a line for each evaluation and sample."""
 
     def __init__(self, output: Output, display: ProgressDisplay) -> None:
@@ -77,7 +80,7 @@ def _duration(seconds: float) -> str:
 def train(
     project: Project,
     *,
-    command: str,
+    command: StageName,
     stage: StagePaths,
     resume: bool,
     restart: bool,
@@ -101,28 +104,43 @@ def train(
         ConfigError: for --resume together with --restart.
     """
     if resume and restart:
-        raise ConfigError("--resume and --restart exclude each other")
+        raise ConfigError(
+            "they exclude each other",
+            place="--resume, --restart",
+            remedy="Use --resume to go on, --restart to begin again.",
+        )
+    me = this_rank()
+    if command == "reinforce" and me.count > 1:
+        raise ConfigError("reinforce works with one process", remedy="Run it without torchrun.")
     from chatgpt_cli.evaluation.report.stage_page import write_stage_page
-    from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.reproduction.record import Recorder
     from chatgpt_cli.tracking.live import Trackers
     from chatgpt_cli.tracking.services import require
+    from chatgpt_cli.training.distributed import process_group
+    from chatgpt_cli.training.hang import watching
     from chatgpt_cli.training.loop import Result
 
     output = project.output
     mode: Mode = "resume" if resume else "restart" if restart else "new"
-    services = project.config.trackers
+    services = project.config.trackers if me.is_first else []
     require(services)
-    with run_lock(project.paths.root, command):
-        with output.progress(command, 1.0) as display:
-            view = _View(output, display)
+    if me.restarts:
+        output.warn(f"A process was lost: new start {me.restarts}, from the last checkpoint.")
+    timeout = project.config.hardware.rank_timeout
+    with process_group(timeout=2 * timeout) as store, _locked(project.paths.root, command):
+        with output.progress(command, 1.0) as display, watching(store, timeout, _alarm) as watch:
+            view = TrainingView(output, display)
             with Trackers(services, stage, group=project.paths.root.name, tell=view) as trackers:
 
                 def observe(event: Event) -> None:
+                    watch(event)
                     view(event)
                     trackers(event)
 
+                if me.is_first:
+                    observe = Recorder(stage.root, project.config, command, observe)
                 result = work(mode, observe)
-        if isinstance(result, Result):
+        if isinstance(result, Result) and me.is_first:
             write_stage_page(stage, title=str(project.paths.root), facts=_facts(project))
     progress = result.progress
     if json_output:
@@ -163,6 +181,22 @@ def train(
         f"Next: chatgpt {following}{config_option(project)}"
     )
     return 0
+
+
+@contextmanager
+def _locked(run_dir: Path, command: str) -> Iterator[None]:
+    """The run directory is held by the first of several processes, for all of them."""
+    from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.training.distributed import on_first
+
+    with ExitStack() as held:
+        on_first(lambda: held.enter_context(run_lock(run_dir, command)))
+        yield
+
+
+def _alarm(text: str) -> None:
+    """Said by a process that is about to end, whichever it is."""
+    print(f"Error: {text}", file=sys.stderr, flush=True)
 
 
 def _warn_of_later(project: Project, command: str) -> None:

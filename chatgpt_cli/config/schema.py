@@ -35,6 +35,12 @@ class HardwareSection(Section):
     # Compute each block twice instead of keeping what it computed: a third more time,
     # a small part of the memory.
     gradient_checkpointing: bool = False
+    # How several processes divide training (docs/scaling.md). ddp: each has a copy of the
+    # model; fsdp: each keeps a part of it and of the optimizer's state; hybrid: fsdp within
+    # a machine, copies across machines.
+    parallel: Literal["auto", "ddp", "fsdp", "hybrid"] = "auto"
+    # Seconds that a process may keep the others waiting before it counts as hanging.
+    rank_timeout: float = Field(600.0, gt=0)
 
 
 class TokenizerSection(Section):

@@ -59,6 +59,25 @@ class Batch:
         for pieces in zip(*(torch.split(part, size) for part in parts.values()), strict=True):
             yield replace(self, **dict(zip(parts, pieces, strict=True)))
 
+    def share(self, rank: int, ranks: int, *, together: int = 1) -> Self:
+        """The sequences of one of several processes: one run of them after another.
+
+        All shares are equally long: where the sequences do not divide evenly, the last
+        ones end with copies without targets, which add nothing to any loss.
+
+        Args:
+            rank: whose, from 0.
+            ranks: how many processes there are.
+            together: so many sequences are never parted.
+        """
+        if ranks == 1:
+            return self
+        size = together * -(-len(self) // (together * ranks))
+        rows = torch.arange(rank * size, (rank + 1) * size)
+        beyond = rows >= len(self)
+        share = self._each(lambda part: part[rows % len(self)])
+        return replace(share, labels=share.labels.masked_fill(beyond[:, None], IGNORE))
+
 
 class BatchSource(Protocol):
     """An endless, reproducible stream of batches.

@@ -27,6 +27,10 @@ class PairBatch(Batch):
         """Micro-batches that part no pair: of two rows at least."""
         yield from super().split(max(2, size - size % 2))
 
+    def share(self, rank: int, ranks: int, *, together: int = 2) -> PairBatch:
+        """As of any batch; pairs stay together."""
+        return super().share(rank, ranks, together=together)
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -19,6 +19,7 @@ from chatgpt_cli.generation.classify import classify
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.distributed import dealt
 
 HELD_OUT = "held-out rows"
 
@@ -65,12 +66,11 @@ def run_classification(
     """
     started = time.perf_counter()
     task = task.model_copy(update={"labels": task.labels or list(model.config.labels)})
-    found = classify(
-        model,
-        tokenizer,
+    found = dealt(
         [row.texts for row in rows],
-        batch_size=batch_size,
-        on_progress=on_progress,
+        lambda texts: classify(
+            model, tokenizer, texts, batch_size=batch_size, on_progress=on_progress
+        ),
     )
     answers = Answers(
         task,

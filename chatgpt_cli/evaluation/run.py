@@ -34,6 +34,7 @@ from chatgpt_cli.evaluation.tasks import Style, TaskResult, run_task, with_overl
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
+from chatgpt_cli.training.distributed import rank, world_size
 from chatgpt_cli.training.pretrain import held_out_batches
 from chatgpt_cli.training.validation import ValidationLoss, document_losses, mean_loss
 
@@ -93,7 +94,8 @@ def plan(
     for name in metrics:
         if name not in known:
             raise ConfigError(
-                f"--metric {name} is not one of {', '.join(known)}{_near(name, known)}"
+                f"--metric {name} is not a metric{_near(name, known)}",
+                remedy=f"There are: {', '.join(known)}.",
             )
     names = [task.name for task in config.evaluate.tasks]
     for name in tasks:
@@ -109,6 +111,12 @@ def plan(
     wanted = [name for name in metrics if name not in LIKELIHOOD]
     declared = [(task, [name for name in wanted if name in task.metrics]) for task in chosen]
     nowhere = [name for name in wanted if not any(name in found for _, found in declared)]
+    if nowhere and not chosen:
+        raise ConfigError(
+            f"there is no task whose answers {nowhere[0]} could score",
+            place="evaluate.tasks",
+            remedy="Name rows to test with: name, data and metrics (docs/evaluation.md).",
+        )
     for name in nowhere:
         if not any(task.suits(name) for task in chosen):
             raise ConfigError(
@@ -138,7 +146,8 @@ def evaluate(
     """Measure `subject`; `on_task` is told the task's name and its share done.
 
     A base model has not learnt to answer, and a masked one cannot, so their answers
-    are not scored.
+    are not scored. Of several processes each answers some rows and all have the same
+    results; the first one alone looks for contamination.
 
     Raises:
         DataError: if a task's rows cannot be used.
@@ -165,6 +174,7 @@ def evaluate(
         rows = read_task(task, limit=config.evaluate.max_rows)
 
         def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
+            done = min(done * world_size(), total)
             on_task(f"{name}: {done:,} of {total:,} answered", done / total)
 
         result = run_task(
@@ -184,7 +194,7 @@ def evaluate(
             )
         results.tasks.append(result)
         asked.append(rows)
-    if config.evaluate.contamination and asked:
+    if config.evaluate.contamination and asked and rank() == 0:
         on_task("contamination", 0.0)
         _look_for(asked, subject, config, paths, results)
     return results
@@ -206,6 +216,7 @@ def _classify(
         rows = labelled_task(task, config, limit=config.evaluate.max_rows)
 
         def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
+            done = min(done * world_size(), total)
             on_task(f"{name}: {done:,} of {total:,} labelled", done / total)
 
         result = run_classification(

@@ -25,6 +25,7 @@ from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.training.distributed import dealt, gather, on_first
 
 Style = Literal["chat", "text"]
 
@@ -116,7 +117,7 @@ def run_task(
     answers, cut = asking.chosen() if task.answer == "choice" else asking.written()
     scores = {name: METRICS[name](answers) for name in metrics if name != "judge"}
     if "judge" in metrics:
-        scores["judge"] = _judged(section, rows, answers)
+        scores["judge"] = on_first(lambda: _judged(section, rows, answers))
     return TaskResult(
         task,
         scores,
@@ -155,15 +156,23 @@ class _Asking:
         """Answers by generating; a text continued ends at its line's end if no stop is set."""
         task = self.task
         stop = tuple(task.stop) or (("\n",) if self.style == "text" else ())
-        completions = complete(
-            self.model,
-            self.tokenizer,
-            self.prompts,
-            Sampling(max_tokens=task.max_tokens, temperature=task.temperature, stop=stop, seed=0),
-            stop_ids=self.tokenizer.stop_ids,
-            batch_size=self.section.batch_size,
-            on_progress=self.on_progress,
-            library=load_library(self.model.output_weight.device, build=True),
+        sampling = Sampling(
+            max_tokens=task.max_tokens, temperature=task.temperature, stop=stop, seed=0
+        )
+        library = load_library(self.model.output_weight.device, build=True)
+        completions = dealt(
+            range(len(self.prompts)),
+            lambda numbers: complete(
+                self.model,
+                self.tokenizer,
+                [self.prompts[number] for number in numbers],
+                sampling,
+                stop_ids=self.tokenizer.stop_ids,
+                batch_size=self.section.batch_size,
+                on_progress=self.on_progress,
+                library=library,
+                numbers=numbers,
+            ),
         )
         answers = Answers(
             task,
@@ -180,17 +189,25 @@ class _Asking:
             [_continuation(row, choice, self.tokenizer, self.style) for choice in given]
             for row, given in zip(self.rows, choices, strict=True)
         ]
-        try:
-            likelihoods, cut = continuation_likelihoods(
+        cuts = 0
+
+        def weigh(numbers: list[int]) -> list[list[float]]:
+            nonlocal cuts
+            found, cuts = continuation_likelihoods(
                 self.model,
-                self.prompts,
-                continuations,
+                [self.prompts[number] for number in numbers],
+                [continuations[number] for number in numbers],
                 bos_id=self.tokenizer.bos_id,
                 batch_size=self.section.batch_size,
                 on_progress=self.on_progress,
             )
+            return found
+
+        try:
+            likelihoods = dealt(range(len(self.prompts)), weigh)
         except ValueError as error:
             raise DataError(str(error), place=f"evaluate.tasks: {self.task.name}") from error
+        cut = sum(gather(cuts))
         best = [max(range(len(scores)), key=scores.__getitem__) for scores in likelihoods]
         answers = Answers(
             self.task,

@@ -398,10 +398,12 @@ class Engine:
         stop_ids: frozenset[int],
         constraint: Callable[[], Constraint] | None = None,
         on_progress: Callable[[int], None] | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> list[Completion]:
         """Continue every prompt; results in the order given.
 
-        With a seed, prompt i draws from a generator seeded with seed + i.
+        With a seed, prompt i draws from a generator seeded with seed + i, or with
+        seed + numbers[i] if the prompts are some of many.
 
         Args:
             prompts: token ids, see `submit`.
@@ -416,7 +418,7 @@ class Engine:
         for index in sorted(range(len(prompts)), key=lambda index: -len(prompts[index])):
             results[index] = self.submit(
                 prompts[index],
-                replace(sampling, seed=(seed + index) % 2**63),
+                replace(sampling, seed=(seed + (numbers or range(len(prompts)))[index]) % 2**63),
                 stop_ids=stop_ids,
                 follow=False,
                 constraint=None if constraint is None else constraint(),
@@ -484,12 +486,15 @@ def complete(
     batch_size: int = 64,
     on_progress: Callable[[int], None] | None = None,
     library: ctypes.CDLL | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> list[Completion]:
     """Continue every prompt with a model as it is now, see `Engine.complete`."""
     if not prompts:
         return []
     engine = Engine(InferenceModel(model, library=library), tokenizer, max_rows=batch_size)
-    return engine.complete(prompts, sampling, stop_ids=stop_ids, on_progress=on_progress)
+    return engine.complete(
+        prompts, sampling, stop_ids=stop_ids, on_progress=on_progress, numbers=numbers
+    )
 
 
 def answer_room(context: int, sampling: Sampling) -> int:

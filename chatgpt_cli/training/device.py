@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ import torch
 from chatgpt_cli.config.schema import HardwareSection
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.files import compiled_code_folder
+from chatgpt_cli.training.distributed import agree, world_size
 
 # Written-out attention keeps its weights for the backward pass: above this context they
 # take more memory than the rest of a step. Until there it is faster on a CPU.
@@ -34,6 +35,8 @@ class Hardware:
     threads: int
     # Compute blocks twice instead of keeping what they computed.
     gradient_checkpointing: bool = False
+    # How several processes divide the model.
+    parallel: Literal["auto", "ddp", "fsdp", "hybrid"] = "auto"
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Multiply matrices in `dtype`, keep the rest in float32."""
@@ -98,7 +101,15 @@ def choose_hardware(
     if compile_:
         _keep_compiled_code()
     recompute = section.gradient_checkpointing
-    return Hardware(device, dtype, attention, compile_, threads, recompute)
+    return _agreed(
+        Hardware(device, dtype, attention, compile_, threads, recompute, section.parallel)
+    )
+
+
+def _agreed(hardware: Hardware) -> Hardware:
+    """What the first process measured and chose, on this process's own device."""
+    chosen = agree(hardware)
+    return replace(chosen, device=hardware.device)
 
 
 def _choose_device(wanted: str) -> torch.device:
@@ -108,7 +119,7 @@ def _choose_device(wanted: str) -> torch.device:
         "cpu": True,
     }
     if wanted == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
+        wanted = next(name for name, there in available.items() if there)
     if not available[wanted]:
         there = ", ".join(name for name, yes in available.items() if yes)
         raise ConfigError(
@@ -116,6 +127,9 @@ def _choose_device(wanted: str) -> torch.device:
             f"(available: {there})",
             remedy="Set hardware.device to auto, or install a PyTorch build for your device.",
         )
+    if wanted == "cuda" and world_size() > 1:
+        # Each process of a machine has a GPU of its own.
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device(wanted)
 
 

@@ -14,6 +14,7 @@ from chatgpt_cli.data.pairs import HeldOutPairs, PairBatch
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer, inference
 from chatgpt_cli.training.device import Hardware
+from chatgpt_cli.training.distributed import dealt, gather, interleaved, rank, world_size
 from chatgpt_cli.training.objective import Loss, answer_segments, target_log_probabilities
 from chatgpt_cli.training.validation import ValidationLoss
 
@@ -74,27 +75,38 @@ class PreferenceLoss:
         Raises:
             DataError: if there are none.
         """
-        total, pairs = 0.0, 0
-        sums: dict[str, float] = {}
+        pairs = 0
+        # Of several processes each computes some batches; all add them up in their order.
+        own: list[tuple[float, dict[str, float]]] = []
         with inference(model):
-            for batch in batches:
+            for index, batch in enumerate(batches):
                 pairs += self.count(batch)
-                loss = self(model, batch.to(self.hardware.device))
-                total += float(loss.total)
-                for name, value in loss.sums.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
+                if index % world_size() == rank():
+                    loss = self(model, batch.to(self.hardware.device))
+                    sums = {name: float(value) for name, value in loss.sums.items()}
+                    own.append((float(loss.total), sums))
         if not pairs:
             raise DataError("there are no pairs to validate with", place="prefer.validation_data")
-        means = {name: value / pairs for name, value in sums.items()}
-        return ValidationLoss(total / pairs, None, means["accuracy"], pairs, means)
+        found = interleaved(gather(own))
+        mean = sum(value for value, _ in found) / pairs
+        means = {name: sum(sums[name] for _, sums in found) / pairs for name in found[0][1]}
+        return ValidationLoss(mean, None, means["accuracy"], pairs, means)
 
 
 def set_reference(model: Transformer, held: HeldOutPairs, hardware: Hardware) -> None:
     """Compute once what every pair's answers are worth to the model before it is trained."""
+    batches = list(held.bins())
+
+    def judge(some: list[list[list[int]]]) -> list[Tensor]:
+        rows = [held.pairs.rows(bins, held.sequence_length) for bins in some]
+        return [
+            target_log_probabilities(model, batch.to(hardware.device), hardware).cpu()
+            for batch in rows
+        ]
+
     with inference(model):
-        for bins in held.bins():
-            batch = held.pairs.rows(bins, held.sequence_length).to(hardware.device)
-            held.pairs.set_reference(bins, target_log_probabilities(model, batch, hardware).cpu())
+        for bins, values in zip(batches, dealt(batches, judge), strict=True):
+            held.pairs.set_reference(bins, values)
 
 
 def _surprise(batch: Batch, found: Tensor) -> Tensor:

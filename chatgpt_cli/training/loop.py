@@ -23,19 +23,18 @@ from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.errors import TrainingError
 from chatgpt_cli.files import write_text
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-from chatgpt_cli.training.checkpoint import (
-    Saved,
-    check_optimizer_state,
-    restore_random_state,
-    save_checkpoint,
-)
+from chatgpt_cli.training.checkpoint import Saved, check_optimizer_state, restore_random_state
 from chatgpt_cli.training.device import Hardware
+from chatgpt_cli.training.distributed import gather, rank, total, world_size
 from chatgpt_cli.training.events import Evaluated, Note, Observer, Sampled, StepDone
 from chatgpt_cli.training.memory import advise, fitting_sequences, is_out_of_memory
 from chatgpt_cli.training.metrics_log import MetricsLog
 from chatgpt_cli.training.objective import Objective
 from chatgpt_cli.training.optimizer import Optimizers
+from chatgpt_cli.training.parallel import Parallel, choose_kind, whole_tensor
+from chatgpt_cli.training.saving import Saver
 from chatgpt_cli.training.schedule import learning_rate_factor
 from chatgpt_cli.training.validation import ValidationLoss
 from chatgpt_cli.training.watch import Spike, watch_loss
@@ -80,6 +79,9 @@ class _Taken:
 class Trainer:
     """Everything a run of training is made of; `run` does it.
 
+    One of several processes does its share of each batch and of each evaluation; the
+    first one alone writes files. All take every decision alike.
+
     `sample` continues a prompt with the model as it is (for looking, not for scores).
     `fingerprint` holds what a continuation may not change, `settings` what it was
     trained with; both are saved with every checkpoint.
@@ -101,9 +103,13 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.progress = Progress()
+        # The signal that arrived here, and the one that all processes know of.
+        self._signalled: int | None = None
         self._stop_signal: int | None = None
         # The step and the end of the last checkpoint.
         self._saved: tuple[int, str | None] | None = None
+        # What went wrong in this process and must end all of them after this step.
+        self._failure: TrainingError | None = None
 
     def run(self, saved: Saved | None = None) -> Result:
         """Train from the start, or go on from `saved` (whose weights the model has).
@@ -119,7 +125,7 @@ class Trainer:
         if saved is not None and saved.changes:
             start["changes"] = saved.changes
         try:
-            self._log.write(start)
+            self._write(start)
             with self._catching_signals():
                 pin = self.hardware.device.type == "cuda"
                 with _Prefetch(self.train, self.progress.step, pin=pin) as batches:
@@ -130,58 +136,74 @@ class Trainer:
                 raise
             raise self._out_of_memory() from error
         finally:
-            self._log.close()
+            self._saver.close()
+            if self._log is not None:
+                self._log.close()
         return Result(reason, self.progress, self._stop_signal)
 
     # ------------------------------------------------------------------ setting up
 
     def _prepare(self, saved: Saved | None) -> None:
-        torch.manual_seed(self.seed)
-        self.model.to(self.hardware.device)
+        # Each process drops out other numbers.
+        torch.manual_seed(self.seed + rank())
         self.model.set_attention(self.hardware.attention)
         self.model.set_gradient_checkpointing(self.hardware.gradient_checkpointing)
         if self.section.dropout is not None:
             self.model.set_dropout(self.section.dropout)
         self.model.train()
+        kind = choose_kind(self.model, self.hardware, self.section.optimizer)
+        self._forward_compiled()
+        self._parallel = Parallel(self.model, self.objective, self.hardware, kind)
         self._optimizers = Optimizers(self.model, self.section)
         if saved is not None:
             self.progress = replace(saved.progress, finished=None)
             check_optimizer_state(self.model, saved)
             self._optimizers.load_state(saved.optimizer)
-            restore_random_state(saved.rng)
+            if saved.shards is not None:
+                self._optimizers.load_shards(saved.shards)
+            restore_random_state(saved.rng, rank())
             self._saved = (saved.progress.step, saved.progress.finished)
             # The process may have ended between the save and the pointers.
-            write_text(self.stage.latest, saved.folder.name + "\n")
-            self._point_to_best()
-        self._log = MetricsLog(
-            self.stage.metrics,
-            resume=None if saved is None else saved.metrics,
-            step=self.progress.step,
-            warn=lambda text: self.observe(Note(text, "warning")),
+            if rank() == 0:
+                write_text(self.stage.latest, saved.folder.name + "\n")
+                self._point_to_best()
+        self._log: MetricsLog | None = None
+        if rank() == 0:
+            self._log = MetricsLog(
+                self.stage.metrics,
+                resume=None if saved is None else saved.metrics,
+                step=self.progress.step,
+                warn=lambda text: self.observe(Note(text, "warning")),
+            )
+        self._saver = Saver(
+            self.stage, self.tokenizer, self.fingerprint, self.settings, self._after_save
         )
         self._micro_batch_size = self.sequences_at_once()
         self.progress.chosen = self.hardware.chosen() | {"micro_batch_size": self._micro_batch_size}
         self.observe(
             Note(f"{self.hardware} · {self._micro_batch_size} of {self.train.batch_size} at once")
         )
-        self._forward_compiled()
+        if world_size() > 1:
+            self.observe(Note(str(self._parallel)))
 
     def sequences_at_once(self) -> int:
         """The sequences of a micro-batch: as set, as before, or what fits and is fast."""
-        chosen = self.section.micro_batch_size
+        chosen, own = self.section.micro_batch_size, -(-self.train.batch_size // world_size())
         if chosen == "auto":
             before = self.progress.chosen
             if before.get("device") == self.hardware.device.type:
-                return min(int(before["micro_batch_size"]), self.train.batch_size)
-            return fitting_sequences(
+                return min(int(before["micro_batch_size"]), own)
+            fitting = fitting_sequences(
                 self.model.config,
                 self.hardware,
                 optimizer=self.section.optimizer,
                 length=self.train.sequence_length,
-                batch_size=self.train.batch_size,
+                batch_size=own,
                 trained=self._adapter_size(),
+                processes=this_rank().local_count if self.hardware.device.type == "cpu" else 1,
             )
-        return min(chosen, self.train.batch_size)
+            return min(gather(fitting))
+        return min(chosen, own)
 
     def _adapter_size(self) -> int | None:
         """The parameters that are trained, if those are only an adapter's."""
@@ -201,6 +223,8 @@ class Trainer:
         """Step until the budget is used, early stopping, or a signal; says which."""
         window_start, window_tokens = time.perf_counter(), 0
         while (before := self._share()) < 1:
+            if world_size() == 1:
+                self._stop_signal = self._signalled
             if self._stop_signal is not None:
                 return "interrupted"
             batch = batches.next()
@@ -209,6 +233,7 @@ class Trainer:
             self.progress.step += 1
             self.progress.tokens += taken.tokens
             self.progress.elapsed = now - started
+            self._agree_how_it_stands()
             window_tokens += taken.tokens
             share = self._share()
             log = self.progress.step % self.section.log_every == 0 or share >= 1
@@ -241,26 +266,63 @@ class Trainer:
                 place=str(self.stage.root),
                 remedy="Look at the data: every row needs an answer that fits sequence_length.",
             )
-        total = torch.zeros((), device=self.hardware.device)
+        nll = torch.zeros((), device=self.hardware.device)
         sums: dict[str, Tensor] = {}
-        for micro in batch.split(self._micro_batch_size):
-            loss = self.objective(self.model, micro.to(self.hardware.device))
-            (loss.total / targets).backward()  # type: ignore[no-untyped-call]
-            total += loss.total.detach()
+        micros = list(batch.share(rank(), world_size()).split(self._micro_batch_size))
+        for number, micro in enumerate(micros, start=1):
+            loss = self._parallel.backward(
+                micro.to(self.hardware.device), targets / world_size(), last=number == len(micros)
+            )
+            nll += loss.total.detach()
             for name, value in loss.sums.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.section.gradient_clip or math.inf
         )
-        mean, size = float(total) / targets, float(norm)
+        added, *others = total([float(nll), *map(float, sums.values())])
+        mean, size = added / targets, float(whole_tensor(norm))
         if math.isfinite(mean) and math.isfinite(size):
             self._optimizers.step()
         else:
             self._leave_out(mean, size)
-        means = {name: float(value) / targets for name, value in sums.items()}
+        means = {name: value / targets for name, value in zip(sums, others, strict=True)}
         return _Taken(mean, size, targets, batch.input_ids.numel(), means)
 
+    def _agree_how_it_stands(self) -> None:
+        """One clock, one signal and one failure for all processes.
+
+        Raises:
+            TrainingError: in all of them, if one failed.
+        """
+        if world_size() == 1:
+            return
+        self._failure = self._failure or self._saver.failure()
+        failed = self._failure is not None
+        signal_ = self._signalled is not None
+        elapsed = self.progress.elapsed if rank() == 0 else 0.0
+        self.progress.elapsed, signals, failures = total([elapsed, signal_, failed])
+        if failures:
+            raise next(one for one in gather(self._failure) if one is not None)
+        if signals:
+            self._stop_signal = next(one for one in gather(self._signalled) if one is not None)
+
     # ----------------------------------------------------------------- what goes wrong
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Add to metrics.jsonl, in the first process.
+
+        Raises:
+            TrainingError: if it cannot be written; among several, all of them end after
+                this step.
+        """
+        if self._log is None:
+            return
+        try:
+            self._log.write(record)
+        except TrainingError as error:
+            if world_size() == 1:
+                raise
+            self._failure = error
 
     def _leave_out(self, loss: float, norm: float) -> None:
         """Make no update from numbers that are none, as often as is allowed."""
@@ -282,7 +344,7 @@ class Trainer:
         self.progress.skipped += 1
         number = f"{self.progress.skipped:,} of {allowed:,} allowed"
         self.observe(Note(f"{what[0].upper()}{what[1:]} ({number}).", "warning"))
-        self._log.write({"type": "skipped", "step": self.progress.step + 1, "reason": what})
+        self._write({"type": "skipped", "step": self.progress.step + 1, "reason": what})
 
     def _kept(self) -> str:
         """What there is to go on from."""
@@ -300,9 +362,7 @@ class Trainer:
                 "warning",
             )
         )
-        self._log.write(
-            {"type": "spike", "step": step, "loss": spike.loss, "usual_loss": spike.usual}
-        )
+        self._write({"type": "spike", "step": step, "loss": spike.loss, "usual_loss": spike.usual})
 
     def _out_of_memory(self) -> TrainingError:
         return TrainingError(
@@ -342,7 +402,7 @@ class Trainer:
         if spike is not None:
             self._report_spike(spike)
         if log:
-            self._log.write(
+            self._write(
                 {
                     "type": "train",
                     "step": now.step,
@@ -387,15 +447,16 @@ class Trainer:
         """Validation loss and samples; True if it is the best so far."""
         started = time.perf_counter()
         # Compiling once more for evaluation's shapes would cost more than it gains.
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager"), self._parallel.whole():
             result = self.objective.validate(self.model, self.validation)
-            self._draw_samples()
-        rank = result.nats_per_token if result.rank is None else result.rank
+            if rank() == 0:
+                self._draw_samples()
+        measure = result.nats_per_token if result.rank is None else result.rank
         before = self.progress.best_loss
-        best = math.isfinite(rank) and (before is None or rank < before)
-        self.progress.validation_loss = rank
+        best = math.isfinite(measure) and (before is None or measure < before)
+        self.progress.validation_loss = measure
         if best:
-            self.progress.best_loss = rank
+            self.progress.best_loss = measure
             self.progress.best_step = self.progress.step
             self.progress.stale = 0
         else:
@@ -405,7 +466,7 @@ class Trainer:
 
     def _record_evaluation(self, result: ValidationLoss, best: bool, seconds: float) -> None:
         step = self.progress.step
-        self._log.write(
+        self._write(
             {
                 "type": "validation",
                 "step": step,
@@ -425,24 +486,23 @@ class Trainer:
         self.model.eval()
         for prompt in self.section.sample_prompts:
             text = self.sample(prompt, self.section.sample_tokens)
-            self._log.write({"type": "sample", "step": step, "prompt": prompt, "text": text})
+            self._write({"type": "sample", "step": step, "prompt": prompt, "text": text})
             self.observe(Sampled(step, prompt, text))
         self.model.train()
 
     def _save(self, finished: str | None) -> None:
         """Write a checkpoint, with the reason why training ends there, if it does."""
         self.progress.finished = finished
-        save_checkpoint(
-            self.stage,
-            model=self.model,
-            tokenizer=self.tokenizer,
+        self._saver.save(
+            self._parallel.gathered(),
             progress=self.progress,
-            fingerprint=self.fingerprint,
-            settings=self.settings,
-            metrics=self._log.mark(),
+            metrics=None if self._log is None else self._log.mark(),
             optimizer=self._optimizers.state(),
         )
         self._saved = (self.progress.step, finished)
+
+    def _after_save(self) -> None:
+        """What a new checkpoint changes among the others."""
         self._point_to_best()
         prune(
             self.stage,
@@ -465,8 +525,10 @@ class Trainer:
         finished = None if reason == "interrupted" else reason
         if self._saved != (self.progress.step, finished):
             self._save(finished)
+        self._saver.finish()
         record: dict[str, Any] = {"type": "end", "step": self.progress.step, "reason": reason}
-        self._log.write(record)
+        self._write(record)
+        self._agree_how_it_stands()
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
@@ -484,7 +546,7 @@ class Trainer:
         before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
 
         def handle(number: int, _frame: object) -> None:
-            self._stop_signal = number
+            self._signalled = number
             for one, handler in before.items():
                 signal.signal(one, handler)
             self.observe(Note("Stopping after this step and saving. Once more to stop at once."))

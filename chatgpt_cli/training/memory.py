@@ -72,16 +72,18 @@ def fitting_sequences(
     length: int,
     batch_size: int,
     trained: int | None = None,
+    processes: int = 1,
 ) -> int:
     """The sequences that are done at once, up to `batch_size`, if the user sets nothing.
 
     As many as fit beside the training state, and on a CPU no more than are faster. A batch
-    is divided evenly: 12 sequences of which 8 would fit are done as 6 and 6.
+    is divided evenly: 12 sequences of which 8 would fit are done as 6 and 6. So many
+    `processes` share the memory.
     """
     fits = batch_size
     free = free_memory(hardware.device)
     if free is not None:
-        room = _USABLE * free - static_bytes(config, optimizer, trained)
+        room = _USABLE * free / processes - static_bytes(config, optimizer, trained)
         fits = max(1, int(room / sequence_bytes(config, hardware, length)))
     if hardware.device.type == "cpu":
         fits = min(fits, max(1, _CPU_TOKENS // length))

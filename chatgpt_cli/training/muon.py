@@ -10,6 +10,8 @@ iterates five times over one matrix after another. This one takes half of that, 
   of them than the Frobenius norm does;
 - attention's matrices are orthogonalised head by head, which is what they are used
   as, and costs a tenth of doing it whole.
+
+Of matrices divided over processes by rows (FSDP) each process orthogonalises some, whole.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from chatgpt_cli.training.exchange import Exchange
 
 # Odd polynomials a x + b x^3 + c x^5, applied one after another: together the best of
 # their kind in the sense of the largest distance from 1 over [0.01, 1], which they map
@@ -48,6 +53,10 @@ class Blocks:
         if self.dim == 0:
             return matrix.reshape(self.count, -1, cols)
         return matrix.reshape(rows, self.count, -1).transpose(0, 1)
+
+    def shape(self, rows: int, cols: int) -> tuple[int, int]:
+        """The shape of each block of a (rows, cols) matrix."""
+        return (rows // self.count, cols) if self.dim == 0 else (rows, cols // self.count)
 
     def join(self, blocks: Tensor) -> Tensor:
         """What `split` took apart."""
@@ -118,36 +127,42 @@ class Muon(torch.optim.Optimizer):
             alike: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    blocks = self._blocks[matrix].split(matrix)
-                    alike[(blocks.shape[1], blocks.shape[2])].append(matrix)
+                    alike[self._blocks[matrix].shape(*matrix.shape)].append(matrix)
             for matrices in alike.values():
                 self._update(matrices, group)
 
     def _update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices whose blocks have the same shape."""
-        stacked = self._directions(matrices, group["momentum"])
-        sizes = [self._blocks[matrix].count for matrix in matrices]
-        updates = torch.split(orthogonalize(stacked), sizes)
+        directions = [self._direction(matrix, group["momentum"]) for matrix in matrices]
+        blocks = [self._blocks[matrix] for matrix in matrices]
+        if isinstance(matrices[0], DTensor):
+            exchange = Exchange.of(matrices)
+            own = exchange.mine(blocks)
+            whole = exchange.collect(directions)
+            updates = exchange.give_back(_orthogonal(whole, own) if whole else [])
+        else:
+            updates = _orthogonal(directions, blocks)
         keep = 1 - group["lr"] * group["weight_decay"]
         for matrix, update in zip(matrices, updates, strict=True):
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-            whole = self._blocks[matrix].join(update).to(matrix.dtype)
-            matrix.mul_(keep).add_(whole, alpha=-group["lr"] * scale)
+            part = matrix.to_local() if isinstance(matrix, DTensor) else matrix
+            part.mul_(keep).add_(update.to(part.dtype), alpha=-group["lr"] * scale)
 
-    def _directions(self, matrices: list[Tensor], momentum: float) -> Tensor:
-        """Nesterov's direction of every block, (blocks, rows, cols) bfloat16.
+    def _direction(self, matrix: Tensor, momentum: float) -> Tensor:
+        """Nesterov's direction of a matrix, or of the rows held here, bfloat16."""
+        if not self.state[matrix]:
+            self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+        buffer, gradient = self.state[matrix]["momentum_buffer"], matrix.grad
+        assert gradient is not None
+        if isinstance(gradient, DTensor):
+            buffer, gradient = buffer.to_local(), gradient.to_local()
+        buffer.lerp_(gradient, 1 - momentum)
+        # The gradient and the momentum that it has just entered.
+        return torch.lerp(gradient, buffer, momentum).bfloat16()
 
-        Matrix by matrix, so that what is read once stays in the cache.
-        """
-        parts = []
-        for matrix in matrices:
-            if not self.state[matrix]:
-                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
-            buffer = self.state[matrix]["momentum_buffer"]
-            gradient = matrix.grad
-            assert gradient is not None
-            buffer.lerp_(gradient, 1 - momentum)
-            # The gradient and the momentum that it has just entered.
-            direction = torch.lerp(gradient, buffer, momentum).bfloat16()
-            parts.append(self._blocks[matrix].split(direction))
-        return torch.cat(parts)
+
+def _orthogonal(directions: list[Tensor], blocks: list[Blocks]) -> list[Tensor]:
+    """Whole matrices orthogonalised by their blocks, which have one shape."""
+    parts = [one.split(direction) for one, direction in zip(blocks, directions, strict=True)]
+    updates = torch.split(orthogonalize(torch.cat(parts)), [one.count for one in blocks])
+    return [one.join(update) for one, update in zip(blocks, updates, strict=True)]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from chatgpt_cli.config.schema import TrainingSection
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.muon import Blocks, Muon
+from chatgpt_cli.training.shards import read_shards, shapes_in
 
 
 def _blocks(name: str, matrix: Tensor, head_dim: int) -> Blocks:
@@ -95,16 +98,31 @@ class Optimizers:
         """
         amount = self.learning_rate * self._section.l1
         for matrix in matrices:
-            matrix.copy_(torch.nn.functional.softshrink(matrix, amount))
+            part = matrix.to_local() if isinstance(matrix, DTensor) else matrix
+            part.copy_(torch.nn.functional.softshrink(part, amount))
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that is needed to go on, as named tensors."""
+        """Everything that is needed to go on, as named tensors; of a divided model divided ones."""
         tensors: dict[str, Tensor] = {}
         for number, optimizer in enumerate(self._all):
             for parameter, values in optimizer.state.items():
                 for key, value in values.items():
                     tensors[f"{number}.{self._names[parameter]}.{key}"] = torch.as_tensor(value)
         return tensors
+
+    def load_shards(self, folder: Path) -> None:
+        """Take back what `state` gave, from files that several processes wrote.
+
+        Raises:
+            KeyError: as `load_state`.
+        """
+        by_name = {name: parameter for parameter, name in self._names.items()}
+        tensors = {
+            name: torch.zeros_like(by_name[name.split(".", 1)[1].rsplit(".", 1)[0]], dtype=dtype)
+            for name, (_, dtype) in shapes_in(folder).items()
+        }
+        read_shards(folder, tensors)
+        self.load_state(tensors)
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `state` gave.
@@ -119,4 +137,13 @@ class Optimizers:
             parameter = by_name[parameter_name]
             # AdamW counts steps in a CPU tensor unless fused on a GPU.
             device = parameter.device if value.ndim or parameter.is_cuda else value.device
-            self._all[int(number)].state[parameter][key] = value.to(device)
+            self._all[int(number)].state[parameter][key] = _like(parameter, value.to(device))
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A state divided over the processes as its parameter is; counts of steps are not."""
+    if not isinstance(parameter, DTensor) or not value.ndim or isinstance(value, DTensor):
+        return value
+    # Each process has read all of it: nothing needs to be sent.
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return distribute_tensor(value, mesh, placements, src_data_rank=None)

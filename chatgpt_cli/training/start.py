@@ -8,8 +8,10 @@ from typing import Literal
 from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.files import discard
+from chatgpt_cli.files import set_aside
+from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.training.checkpoint import Saved, load_state
+from chatgpt_cli.training.distributed import on_first
 from chatgpt_cli.training.events import Note, Observer
 
 Mode = Literal["new", "resume", "restart"]
@@ -37,8 +39,11 @@ def open_stage(
 ) -> Saved | Finished | None:
     """The state to go on from, `Finished`, or None to begin at the beginning.
 
+    A job that torchrun begins again, because a process or a machine was lost, goes on
+    from its own checkpoint whatever the mode.
+
     Args:
-        stage: its files; `restart` removes what is there.
+        stage: its files; `restart` sets aside what is there.
         mode: what the user asked for.
         fingerprint: what a continuation may not change.
         settings: what it may change; changes are told.
@@ -48,23 +53,23 @@ def open_stage(
         ConfigError: if there is an earlier run and the user did not say what to do with
             it, or it cannot be continued because the model or the data changed.
     """
-    if mode == "restart":
-        if stage.root.exists():
-            discard(stage.root)
+    job = this_rank().job
+    if mode == "restart" and not on_first(lambda: _is_of_job(stage, job)):
+        on_first(lambda: _put_aside(stage))
         return None
-    folder = newest_intact(stage, lambda text: observe(Note(text, "warning")))
+    folder = on_first(lambda: newest_intact(stage, lambda text: observe(Note(text, "warning"))))
     if folder is None:
         if mode == "resume":
             observe(Note("There is no checkpoint to continue from; starting at the beginning."))
         return None
     saved = load_state(folder)
-    changed = _differences(saved.settings, settings)
-    fixed = _differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
+    changed = differences(saved.settings, settings)
+    fixed = differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
     changes = [line for line in changed if line not in fixed]
     done = saved.progress.finished
     if done and not changes and not fixed:
         return Finished(saved.progress)
-    if mode == "new":
+    if mode == "new" and (job is None or saved.job != job):
         how = f"finished ({done})" if done else "stopped"
         listed = "".join(f"\n  {line}" for line in (fixed + changes)[:10])
         raise ConfigError(
@@ -90,18 +95,32 @@ def open_stage(
     return replace(saved, changes=changes)
 
 
+def _is_of_job(stage: StagePaths, job: str | None) -> bool:
+    """Whether there is a checkpoint of this very job, which torchrun has begun again."""
+    if job is None:
+        return False
+    folder = newest_intact(stage, lambda _: None)
+    return folder is not None and load_state(folder).job == job
+
+
+def _put_aside(stage: StagePaths) -> None:
+    # Lost only once the new run has begun: it may fail over its settings.
+    if stage.root.exists():
+        set_aside(stage.root)
+
+
 def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:
     """The differences that concern these settings."""
     return [line for line in lines if line.partition(":")[0].partition(".")[0] in names]
 
 
-def _differences(old: object, new: object, prefix: str = "") -> list[str]:
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
     """Each value that differs, as "a.b: 1 → 2"."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines: list[str] = []
         for key in sorted(old.keys() | new.keys()):
             name = f"{prefix}.{key}" if prefix else str(key)
-            lines += _differences(old.get(key), new.get(key), name)
+            lines += differences(old.get(key), new.get(key), name)
         return lines
     if isinstance(old, tuple) or isinstance(new, tuple):
         # JSON has lists only.

@@ -13,6 +13,7 @@ from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.device import Hardware
+from chatgpt_cli.training.distributed import gather, rank, world_size
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def mean_loss(documents: np.ndarray) -> ValidationLoss:
         raise DataError(
             "the validation data has no token to predict",
             place="data.validation_fraction",
-            remedy="Keep more text aside for validation, or name data.validation_sources.",
+            remedy="With few documents set data.split: tail, which keeps the end of the text "
+            "aside, or name data.validation_sources; then `chatgpt preprocess` again.",
         )
     return ValidationLoss(
         nats_per_token=nats / targets,
@@ -83,18 +85,20 @@ def document_losses(
     """Of each held-out document (documents, 4): nats, targets, their UTF-8 bytes, hits.
 
     A document begins where `Batch.begins` says; the arguments are those of `evaluate_loss`.
+    Of several processes each computes some batches, and all have the same bits as one.
     """
     was_training = model.training
     model.eval()
     lengths = torch.from_numpy(token_bytes)
-    parts: list[tuple[int, np.ndarray]] = []
+    # By batch, so that sums are added in the order of batches, whoever computed them.
+    parts: dict[int, tuple[int, np.ndarray]] = {}
     begun = 0
-    for batch in batches:
+    for index, batch in enumerate(batches):
         labels = batch.labels.flatten()
         owners = batch.begins.flatten().cumsum(0) + begun
         begun = int(owners[-1])
         positions = (labels >= 0).nonzero()[:, 0]
-        if positions.numel() == 0:
+        if positions.numel() == 0 or index % world_size() != rank():
             continue
         moved = batch.to(hardware.device)
         with hardware.autocast():
@@ -119,10 +123,11 @@ def document_losses(
         owners = owners[positions]
         first = int(owners[0])
         counted = [np.bincount(owners - first, column.double()) for column in columns]
-        parts.append((first, np.stack(counted, axis=1)))
+        parts[index] = first, np.stack(counted, axis=1)
     model.train(was_training)
     documents = np.zeros((begun + 1, 4))
-    for first, sums in parts:
+    everywhere = {index: part for said in gather(parts) for index, part in said.items()}
+    for _, (first, sums) in sorted(everywhere.items()):
         documents[first : first + len(sums)] += sums
     # Text before the first document's start and documents without a target are none.
     return documents[documents[:, 1] > 0]

@@ -56,10 +56,12 @@ def failed_rules(batch: Batch) -> list[str | None]:
 
 
 def min_words(batch: Batch) -> np.ndarray:
+    """Fewer words than a document needs (Gopher)."""
     return np.asarray(batch.units.counts < batch.limits.min_words)
 
 
 def max_words(batch: Batch) -> np.ndarray:
+    """More words than a document may have (Gopher)."""
     return np.asarray(batch.units.counts > batch.limits.max_words)
 
 
@@ -74,11 +76,13 @@ def mean_word_length(batch: Batch) -> np.ndarray:
 
 
 def min_lettered_words(batch: Batch) -> np.ndarray:
+    """Too few words with a letter in them (Gopher)."""
     found = batch.units.per_document(batch.units.lettered)
     return np.asarray(found < batch.limits.min_lettered_words * batch.units.counts)
 
 
 def min_stop_words(batch: Batch) -> np.ndarray:
+    """Too few of the words that every prose has (Gopher)."""
     units = batch.units
     found = np.zeros(len(units.counts), dtype=np.int64)
     for word in _hashes(tuple(batch.limits.stop_words)):
@@ -87,6 +91,7 @@ def min_stop_words(batch: Batch) -> np.ndarray:
 
 
 def max_repeated_phrases(batch: Batch) -> np.ndarray:
+    """Too many words inside phrases of ten that came before (Gopher)."""
     units = batch.units
     hashes, begins = phrases(units, _PHRASE)
     _, firsts = np.unique(hashes ^ units.document[begins].astype(np.uint64), return_index=True)
@@ -100,31 +105,37 @@ def max_repeated_phrases(batch: Batch) -> np.ndarray:
 
 
 def max_symbols(batch: Batch) -> np.ndarray:
+    """Too many hashes and ellipses for the words (Gopher)."""
     found = [text.count("#") + text.count("…") + text.count("...") for text in batch.texts]
     return np.asarray(np.array(found) > batch.limits.max_symbols * batch.units.counts)
 
 
 def max_bullet_lines(batch: Batch) -> np.ndarray:
+    """Too many lines that begin with a bullet (Gopher)."""
     share = batch.share_of_lines(lambda line: line.startswith(_BULLETS))
     return np.asarray(share > batch.limits.max_bullet_lines)
 
 
 def max_ellipsis_lines(batch: Batch) -> np.ndarray:
+    """Too many lines that end with an ellipsis (Gopher)."""
     share = batch.share_of_lines(lambda line: line.endswith(_ELLIPSES))
     return np.asarray(share > batch.limits.max_ellipsis_lines)
 
 
 def min_ended_lines(batch: Batch) -> np.ndarray:
+    """Too few lines that end with a mark of punctuation (C4, FineWeb)."""
     share = batch.share_of_lines(lambda line: line.endswith(_ENDINGS))
     return np.asarray(share < batch.limits.min_ended_lines)
 
 
 def max_repeated_lines(batch: Batch) -> np.ndarray:
+    """Too many lines that are there twice (FineWeb)."""
     shares = [1 - len(set(lines)) / max(len(lines), 1) for lines in batch.lines]
     return np.asarray(np.array(shares) > batch.limits.max_repeated_lines)
 
 
 def refused_phrases(batch: Batch) -> np.ndarray:
+    """A phrase that no document may hold (C4)."""
     wanted = [phrase.lower() for phrase in batch.limits.refused_phrases or ()]
     lowered = (text.lower() for text in batch.texts)
     return np.array([any(phrase in text for phrase in wanted) for text in lowered], dtype=np.bool_)

@@ -1,0 +1,95 @@
+"""Several processes at one task, forked from one that has PyTorch loaded already."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+if "forkserver" not in multiprocessing.get_all_start_methods():
+    pytest.skip("processes are forked here", allow_module_level=True)
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "chatgpt_cli.cli.main",
+        "chatgpt_cli.cli.evaluate",
+        "chatgpt_cli.cli.pretrain",
+        "chatgpt_cli.evaluation.run",
+        "chatgpt_cli.evaluation.report.stage_page",
+        "chatgpt_cli.training.pretrain",
+        "chatgpt_cli.training.finetune",
+        "chatgpt_cli.training.prefer",
+        "torch._dynamo",
+        "tests.distributed.processes",
+    ]
+)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun would tell a process of one machine."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def run(ranks: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `work(*arguments)` returns in each of so many processes, by rank.
+
+    Raises:
+        AssertionError: with the traceback of the first that failed.
+    """
+    port = free_port()
+    pipes = [CONTEXT.Pipe(duplex=False) for _ in range(ranks)]
+    processes = [
+        CONTEXT.Process(target=_run, args=(environment(rank, ranks, port), pipe, work, arguments))
+        for rank, (_, pipe) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    for _, pipe in pipes:
+        pipe.close()
+    results, failures = [], []
+    for receiver, _ in pipes:
+        try:
+            result, failure = receiver.recv()
+        except EOFError:
+            result, failure = None, "the process died"
+        results.append(result)
+        failures += [failure] if failure else []
+    for process in processes:
+        process.join()
+    assert not failures, "\n".join(failures)
+    return results
+
+
+def _run(
+    variables: dict[str, str], pipe: Connection, work: Callable[..., Any], arguments: Any
+) -> None:
+    os.environ.update(variables)
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        pipe.send((work(*arguments), None))
+    except BaseException:
+        pipe.send((None, traceback.format_exc()))
