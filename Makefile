@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test test-faults test-llama-cpp test-lm-eval lint clean
+.PHONY: quickstart test test-faults test-docs test-llama-cpp test-lm-eval test-ray reference docs
+.PHONY: lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/chatgpt preprocess --config $(CONFIG)
@@ -22,6 +23,10 @@ test: $(VENV)/.installed-dev
 test-faults: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "faults or not faults" -s $(PYTEST_ARGS)
 
+# Every command block of README and guides, with small models.
+test-docs: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/docs -m "docs or not docs" $(PYTEST_ARGS)
+
 # Our .gguf files in llama.cpp itself. Its wheel is built here, which takes many minutes.
 test-llama-cpp: $(VENV)/.installed-dev
 	$(PIP) install --quiet llama-cpp-python
@@ -31,6 +36,20 @@ test-llama-cpp: $(VENV)/.installed-dev
 test-lm-eval: $(VENV)/.installed-dev
 	$(PIP) install --quiet --constraint constraints.txt lm-eval
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/interop/test_lm_eval.py $(PYTEST_ARGS)
+
+# Preprocessing on Ray, started here; its package is a large one.
+test-ray: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/data/test_parts.py -k ray $(PYTEST_ARGS)
+
+# docs/reference/, from the commands' options and the settings' schema.
+reference: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py
+
+# The documentation as a site, in site/; a broken link is an error.
+docs: $(VENV)/.installed-dev reference
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -49,4 +68,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) runs build dist site

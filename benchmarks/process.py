@@ -12,11 +12,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Finished:
-    """Seconds of wall clock, the most memory one of its processes held, its output."""
+    """Seconds of wall clock, the most memory one of its processes held, its output.
+
+    `cpu_seconds` are those of all its processes, which another program hardly changes.
+    """
 
     seconds: float
     peak_mb: float
     output: str
+    cpu_seconds: float
 
 
 def run(command: list[str], *, log: Path) -> Finished:
@@ -36,7 +40,8 @@ def run(command: list[str], *, log: Path) -> Finished:
         raise SystemExit(f"{' '.join(command)} failed:\n{output[-3000:]}")
     # Kilobytes on Linux, bytes on macOS.
     unit = 1e6 if sys.platform == "darwin" else 1e3
-    return Finished(seconds, usage.ru_maxrss / unit, output)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Finished(seconds, usage.ru_maxrss / unit, output, cpu_seconds)
 
 
 def chatgpt(*arguments: str) -> list[str]:

@@ -102,7 +102,7 @@ def _run(count: int, config: Path, method: Method, whole: bool) -> dict[str, flo
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    torch.multiprocessing.spawn(  # type: ignore[no-untyped-call]
+    torch.multiprocessing.spawn(  # type: ignore[attr-defined, no-untyped-call]
         _process, (count, port, str(config), method, whole, str(result)), nprocs=count
     )
     found: dict[str, float] = json.loads(result.read_text(encoding="utf-8"))

@@ -46,11 +46,12 @@ class Progress:
     # Seconds spent training, over all sessions.
     elapsed: float = 0.0
     best_step: int | None = None
+    # The lowest validation loss, or what else checkpoints are ranked by.
     best_loss: float | None = None
     # Evaluations since the best one.
     stale: int = 0
     finished: str | None = None
-    # The validation loss, if it was measured at this very step.
+    # The same measure of this very step, if it was evaluated.
     validation_loss: float | None = None
     # Steps without an update, because the loss or a gradient was not a number.
     skipped: int = 0
@@ -108,7 +109,7 @@ def damage(folder: Path) -> str | None:
     problem = _damaged(folder, (*_MODEL_FILES, *_STATE_FILES), None)
     if problem is None:
         try:
-            step = _read_state(folder).step
+            step = read_progress(folder).step
         except _UNREADABLE as error:
             return f"{STATE} cannot be read ({error})"
         if name_of(step) != folder.name:
@@ -210,7 +211,7 @@ def best_checkpoint(stage: StagePaths) -> Path | None:
     problem = _damaged(newest, _STATE_FILES, (STATE.as_posix(),))
     if problem is None:
         try:
-            best = _read_state(newest).best_step
+            best = read_progress(newest).best_step
             chosen = next((one for one in folders if best == step_of(one)), newest)
             problem = model_damage(chosen)
         except _UNREADABLE as error:
@@ -225,7 +226,12 @@ def best_checkpoint(stage: StagePaths) -> Path | None:
     return chosen
 
 
-def _read_state(folder: Path) -> Progress:
+def read_progress(folder: Path) -> Progress:
+    """Where training stood when a checkpoint was written.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: if its state is missing or no such thing.
+    """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     return progress_from(state["progress"])
 
@@ -264,7 +270,7 @@ def _lowest(folders: list[Path], count: int) -> set[int]:
     losses = []
     for folder in folders:
         try:
-            loss = _read_state(folder).validation_loss
+            loss = read_progress(folder).validation_loss
         except _UNREADABLE:
             # It stays until somebody has looked at it.
             loss = float("-inf")

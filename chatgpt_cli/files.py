@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             for path in temporary.rglob("*"):
                 _sync(path)
         _sync(temporary)
+        if temporary.is_file() and target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
         if temporary.is_dir() and target.exists():
             _remove(replaced)
             target.rename(replaced)
@@ -86,6 +89,16 @@ def recover(folder: Path) -> None:
             path.rename(target)
         else:
             _remove(path)
+
+
+def set_aside(path: Path) -> None:
+    """Move a folder out of the way of one that shall replace it.
+
+    `recover` brings it back if nothing has taken its place, and removes it if something has.
+    """
+    aside = path.with_name(f".{path.name}.replaced")
+    _remove(aside)
+    path.rename(aside)
 
 
 def discard(path: Path) -> None:

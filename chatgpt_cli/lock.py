@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from chatgpt_cli.errors import ChatGPTError
+from chatgpt_cli.errors import ChatGPTError, ConfigError
 from chatgpt_cli.files import recover
 from chatgpt_cli.ranks import this_rank
 
@@ -37,9 +37,17 @@ def run_lock(run_dir: Path, command: str) -> Iterator[None]:
     however that ends, and a process that later gets the same number has no part in it.
 
     Raises:
+        ConfigError: if it is a file.
         ChatGPTError: if another process holds it, naming its pid and host.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            "the run directory cannot be made: there is a file of this name",
+            place=str(run_dir),
+            remedy="Choose another run_dir, or move the file away.",
+        ) from None
     path = run_dir / ".lock"
     descriptor = _acquire(path)
     try:
@@ -52,6 +60,9 @@ def run_lock(run_dir: Path, command: str) -> Iterator[None]:
             recover(folder)
         yield
     finally:
+        # What --restart set aside comes back if nothing new was begun.
+        with suppress(OSError):
+            recover(run_dir)
         # Whoever has opened the file by now will see that it is no longer in its place.
         # Windows keeps an open file; there it stays, and holds nobody up.
         with suppress(OSError):

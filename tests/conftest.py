@@ -60,8 +60,9 @@ def project(tmp_path: Path) -> Path:
     return write_project(tmp_path)
 
 
-def write_project(tmp_path: Path) -> Path:
-    """The same in a folder of one's own choice."""
+def write_project(tmp_path: Path, *, relative: bool = False) -> Path:
+    """The files of `project`; `relative` names them as a user in the folder would."""
+    root = f"{tmp_path}/" if not relative else ""
     (tmp_path / "text.txt").write_text("\n\n".join(small_text(400)), encoding="utf-8")
     rows = [
         f'{{"messages": [{{"role": "user", "content": "Say {word} {n}"}}, '
@@ -84,30 +85,30 @@ def write_project(tmp_path: Path) -> Path:
     (tmp_path / "pairs.jsonl").write_text("\n".join(pairs), encoding="utf-8")
     (tmp_path / "chatgpt.yaml").write_text(
         f"""
-run_dir: {tmp_path / "run"}
+run_dir: {root}run
 hardware: {{precision: float32, compile: false, threads: 1}}
 tokenizer: {{vocab_size: 400}}
 data:
-  sources: [{{path: {tmp_path / "text.txt"}, separator: "\\n\\n"}}]
+  sources: [{{path: {root}text.txt, separator: "\\n\\n"}}]
   validation_fraction: 0.1
 model: {{preset: nano, hidden_size: 32, num_layers: 2, num_heads: 2, context_length: 32}}
 pretrain: {{budget: 12 steps, batch_size: 4, eval_every: 4, save_every: 4, log_every: 1}}
 finetune:
-  data: [{tmp_path / "rows.jsonl"}]
+  data: [{root}rows.jsonl]
   budget: 12 steps
   batch_size: 4
   eval_every: 4
   save_every: 4
   log_every: 1
 prefer:
-  data: [{tmp_path / "pairs.jsonl"}]
+  data: [{root}pairs.jsonl]
   budget: 12 steps
   batch_size: 4
   eval_every: 4
   save_every: 4
   log_every: 1
 reinforce:
-  data: [{tmp_path / "rows.jsonl"}]
+  data: [{root}rows.jsonl]
   reward: pattern
   pattern: '^(\\S+)'
   max_tokens: 6
@@ -121,7 +122,7 @@ reinforce:
 evaluate:
   tasks:
     - name: say
-      data: {tmp_path / "rows.jsonl"}
+      data: {root}rows.jsonl
       metrics: [exact_match, bleu]
       max_tokens: 8
 """,

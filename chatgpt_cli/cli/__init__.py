@@ -1,0 +1,1 @@
+"""The commands: parse, load, call the core, show the result."""

@@ -227,7 +227,12 @@ def _constraint(
     try:
         content = json.loads(schema.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"the schema cannot be read ({error})", place=str(schema)) from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"the schema cannot be read ({reason})",
+            place=str(schema),
+            remedy="Give --json-schema a file that holds one JSON schema.",
+        ) from None
     return partial(maker.json_schema, content)
 
 
@@ -298,7 +303,11 @@ def read_prompts(path: Path) -> list[Prompt]:
         ) from None
     lines = [(f"{path}:{i}", line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
-        raise DataError("there is no prompt in the file", place=str(path))
+        raise DataError(
+            "there is no prompt in the file",
+            place=str(path),
+            remedy="Write one on each line, or JSONL rows with prompt or messages.",
+        )
     if path.suffix.lower() != ".jsonl":
         return [Prompt(line.rstrip("\r")) for _, line in lines]
     return [_row(line, place) for place, line in lines]

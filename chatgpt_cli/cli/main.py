@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -24,16 +26,28 @@ COMMANDS = {
     "reinforce": "Assistant and checkable questions to one more often right (GRPO).",
     "evaluate": "Measure a model on held-out data.",
     "compare": "Compare evaluated runs, with significance.",
+    "runs": "The runs of a folder: steps, losses, scores, sizes; old checkpoints removed.",
+    "reproduce": "Repeat a run from what it recorded, and compare.",
     "report": "One page with all that is known of a run.",
     "generate": "Continue a text, answer a question, fill in a [MASK].",
     "chat": "Talk to the model.",
     "serve": "The model as an OpenAI-compatible server, with a page to chat on.",
     "quantize": "Write the model in 8 or 4 bits, and measure what that changes.",
     "export": "Write the model as a .gguf file, or with an adapter merged in.",
+    "doctor": "What is installed, what this machine can do, what is missing.",
 }
 
 # Commands that compute for long, and should not suffer from what else runs.
-_TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce")
+_TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce", "reproduce")
+
+# What helps against the system's most frequent refusals.
+_OF_SYSTEM = {
+    errno.ENOSPC: "Free some space",
+    errno.EACCES: "Allow writing there, or choose another place",
+    errno.EROFS: "Choose a place that can be written",
+    errno.EISDIR: "Name a file, not a folder",
+    errno.ENOTDIR: "Name a folder, not a file",
+}
 
 _USAGE = """\
 Usage: chatgpt COMMAND [OPTIONS]
@@ -90,7 +104,7 @@ def main(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(COMMANDS)}."
-        print(f"chatgpt: {arguments[0]} is not a command. {hint}", file=sys.stderr)
+        print(f"Error: {arguments[0]} is not a command\n{hint}", file=sys.stderr)
         return 2
     try:
         return _call(arguments[0], arguments[1:])
@@ -109,22 +123,27 @@ def main(arguments: list[str]) -> int:
 
 def _call(name: str, arguments: list[str]) -> int:
     """Run one command through Typer, which parses its options."""
-    import typer
-    from typer.main import get_command
-
     if name in _TRAINING:
         _share_the_processor()
-    written = name.replace("-", "_")
-    command = getattr(importlib.import_module(f"chatgpt_cli.cli.{written}"), written)
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(help=command.__doc__)(command)
-    result: Any = get_command(app).main(
+    result: Any = command_of(name).main(
         args=arguments,
         prog_name=f"chatgpt {name}",
         standalone_mode=False,
         obj=[name, *arguments],
     )
     return result if isinstance(result, int) else 0
+
+
+def command_of(name: str) -> Any:
+    """A command with its options, as Typer makes it."""
+    import typer
+    from typer.main import get_command
+
+    written = name.replace("-", "_")
+    command = getattr(importlib.import_module(f"chatgpt_cli.cli.{written}"), written)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(help=command.__doc__)(command)
+    return get_command(app)
 
 
 def _share_the_processor() -> None:
@@ -136,6 +155,14 @@ def _share_the_processor() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _parsed(message: str) -> tuple[str | None, str]:
+    """The option that Click's message is about, and the rest in fewer words."""
+    found = re.fullmatch(r"Invalid value for '(.+?)'(?: \(.*\))?: (.*)", message, re.DOTALL)
+    place, fact = found.groups() if found else (None, message)
+    fact = fact.removeprefix("Value error, ").partition(", unable to parse")[0]
+    return place, fact.replace("Input should be", "it should be")
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
@@ -152,7 +179,8 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if describe is not None:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chatgpt"
-        fact, remedy, code = str(describe()), f"See {command} --help.", 2
+        place, fact = _parsed(str(describe()))
+        remedy, code = f"See {command} --help.", 2
     elif isinstance(error, ChatGPTError):
         fact, place, remedy, code = error.fact, error.place, error.remedy or "", error.exit_code
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -161,7 +189,8 @@ def _report(error: Exception, *, as_json: bool) -> int:
     elif isinstance(error, OSError):
         # A full disk, a folder that may not be written: nothing in here can help it.
         fact, place, code = error.strerror or str(error), error.filename, 1
-        remedy = "Files that were there are intact. Correct it and run the command again."
+        remedy = f"{_OF_SYSTEM.get(error.errno or 0, 'Correct it')}, and run the command again. "
+        remedy += "Files that were there are intact."
     else:
         fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."

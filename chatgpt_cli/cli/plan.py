@@ -56,7 +56,11 @@ def plan(
     With --gpus nothing is measured: pretraining's step is computed from stated rates.
     """
     if task is not None and task not in _TASKS:
-        raise ConfigError(f"--task is {task!r}; it must be one of {', '.join(_TASKS)}")
+        raise ConfigError(
+            f"{task!r} is not a kind of task",
+            place="--task",
+            remedy=f"Choose one of {', '.join(_TASKS)}.",
+        )
     project = open_project(config, set_ or [], json_output=json_output)
     if gpus is not None or nodes > 1:
         _plan_cluster(project, nodes, gpus or 8, gpu, price=price_per_hour, json_output=json_output)

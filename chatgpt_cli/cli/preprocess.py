@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
 
+if TYPE_CHECKING:
+    from chatgpt_cli.data.parts.machine import Machine
+
 
 def preprocess(
     config: ConfigOption = None,
     set_: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Do it again in any case.")] = False,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, help="Machines that share the work, and the files.")
+    ] = 1,
+    node_rank: Annotated[
+        int, typer.Option("--node-rank", min=0, help="Which of them this is, from 0.")
+    ] = 0,
     json_output: JsonOption = False,
 ) -> None:
     """Read the texts of data.sources, train the tokenizer, and write token shards."""
     project = open_project(config, set_ or [], json_output=json_output)
     from chatgpt_cli.config.loader import dump_config
+    from chatgpt_cli.data.preprocess import help_preprocess
     from chatgpt_cli.data.preprocess import preprocess as run
     from chatgpt_cli.files import write_text
     from chatgpt_cli.lock import run_lock
+    from chatgpt_cli.reproduction.record import session, text_files, write_record
 
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
@@ -31,8 +42,25 @@ def preprocess(
 
         tokenizer = load_tokenizer(resolve_model(start))
         output.line(f"Taking the tokenizer of {start}")
+    machine = _machine(nodes, node_rank, force=force)
+    if machine.number:
+        help_preprocess(
+            project.config, paths, machine=machine, tell=output.line, tokenizer=tokenizer
+        )
+        output.success("This machine's share is done; machine 0 makes the shards of all shares.")
+        return
     with run_lock(paths.root, "preprocess"):
-        result = run(project.config, paths, force=force, tell=output.line, tokenizer=tokenizer)
+        result = run(
+            project.config,
+            paths,
+            force=force,
+            tell=output.line,
+            tokenizer=tokenizer,
+            machine=machine,
+        )
+        if result.fresh:
+            recorded = session(project.config, text_files(project.config))
+            write_record(paths.data, [recorded])
         write_text(paths.config, dump_config(project.config))
     if json_output:
         output.json({**result.manifest, "fresh": result.fresh})
@@ -42,6 +70,23 @@ def preprocess(
     else:
         output.success("Nothing changed since the last time; there is nothing to do.")
     output.next_step(f"Next: chatgpt pretrain{config_option(project)}")
+
+
+def _machine(nodes: int, node_rank: int, *, force: bool) -> Machine:
+    from chatgpt_cli.data.parts.machine import Machine
+    from chatgpt_cli.errors import ConfigError
+
+    if node_rank >= nodes:
+        raise ConfigError(
+            f"--node-rank {node_rank} is not one of {nodes} machines",
+            remedy=f"Machines are numbered from 0 to {nodes - 1}; --nodes says how many there are.",
+        )
+    if force and nodes > 1:
+        raise ConfigError(
+            "--force works with one machine",
+            remedy="With several, delete the folders data and parts of the run directory first.",
+        )
+    return Machine(node_rank, nodes)
 
 
 def _show(output: Output, manifest: dict[str, Any]) -> None:
@@ -79,9 +124,17 @@ def _show(output: Output, manifest: dict[str, Any]) -> None:
         ["at most", "documents"],
         [[f"{int(most):,}", f"{count:,}"] for most, count in report["lengths"].items()],
     )
-    left_out = [
-        f"{report[name]:,} {name}" for name in ("duplicates", "too short") if report.get(name)
-    ]
+    if report["rejected"]:
+        output.table(
+            "Left out by data.languages and data.filters",
+            ["rule", "documents", "for example"],
+            [
+                [rule, f"{entry['documents']:,}", entry["examples"][0]["text"]]
+                for rule, entry in report["rejected"].items()
+            ],
+        )
+    names = ("duplicates", "near duplicates", "too short")
+    left_out = [f"{report[name]:,} {name}" for name in names if report.get(name)]
     left_out += [f"{count:,} {kind}" for kind, count in report["problems"].items()]
     if left_out:
         output.line("Left out: " + ", ".join(left_out))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from chatgpt_cli.cli.launch import NprocOption, launch_several
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, Project, SetOption, open_project
 from chatgpt_cli.cli.training_view import RestartOption, ResumeOption, train
 
 
@@ -23,6 +23,8 @@ def pretrain(
     project = open_project(config, set_ or [], json_output=json_output)
     from chatgpt_cli.training.pretrain import pretrain as run
 
+    _warn_of_unused(project)
+
     code = train(
         project,
         command="pretrain",
@@ -34,3 +36,22 @@ def pretrain(
         following="finetune",
     )
     raise typer.Exit(code)
+
+
+def _warn_of_unused(project: Project) -> None:
+    """Say so if what the text was preprocessed with is not what the configuration says."""
+    from chatgpt_cli.reproduction.record import read_record
+    from chatgpt_cli.training.start import differences
+
+    recorded = read_record(project.paths.data)
+    if not recorded:
+        return
+    for section in ("data", "tokenizer"):
+        now = getattr(project.config, section).model_dump(mode="json", by_alias=True)
+        now.pop("workers", None)
+        then = {key: value for key, value in recorded[-1].config[section].items() if key in now}
+        for line in differences(then, {key: now[key] for key in then}):
+            project.output.warn(
+                f"{section}.{line} has changed since the text was preprocessed, and has no "
+                "effect until `chatgpt preprocess` runs again."
+            )

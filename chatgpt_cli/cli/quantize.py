@@ -45,7 +45,9 @@ def quantize(
         overrides.append(f"evaluate.max_rows={max_rows}")
     project = open_project(config, overrides, json_output=json_output)
     if bits not in (4, 8):
-        raise ConfigError(f"--bits is {bits}", remedy="Weights are written in 8 or in 4 bits.")
+        raise ConfigError(
+            f"weights cannot be written in {bits} bits", place="--bits", remedy="Choose 8 or 4."
+        )
     target = to or project.paths.root / "quantize" / f"int{bits}"
     if target.exists():
         raise ConfigError(

@@ -123,6 +123,13 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+    except socket.gaierror as error:
+        listener.close()
+        raise ChatGPTError(
+            f"{host} is no address of this machine ({error.strerror})",
+            place="serve.host",
+            remedy="Set --host 127.0.0.1 for this machine alone, or 0.0.0.0 for all networks.",
+        ) from None
     except OSError as error:
         listener.close()
         raise ChatGPTError(

@@ -16,7 +16,7 @@ from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.ranks import this_rank
 
 if TYPE_CHECKING:
-    from chatgpt_cli.config.paths import StagePaths
+    from chatgpt_cli.config.paths import StageName, StagePaths
     from chatgpt_cli.training.events import Event, Note, Observer
     from chatgpt_cli.training.loop import Result
     from chatgpt_cli.training.start import Finished, Mode
@@ -29,7 +29,7 @@ RestartOption = Annotated[
 ]
 
 
-class _View:
+class TrainingView:
     """Shows events: a bar with the loss, and a line for each evaluation and sample."""
 
     def __init__(self, output: Output, display: ProgressDisplay) -> None:
@@ -80,7 +80,7 @@ def _duration(seconds: float) -> str:
 def train(
     project: Project,
     *,
-    command: str,
+    command: StageName,
     stage: StagePaths,
     resume: bool,
     restart: bool,
@@ -104,11 +104,16 @@ def train(
         ConfigError: for --resume together with --restart.
     """
     if resume and restart:
-        raise ConfigError("--resume and --restart exclude each other")
+        raise ConfigError(
+            "they exclude each other",
+            place="--resume, --restart",
+            remedy="Use --resume to go on, --restart to begin again.",
+        )
     me = this_rank()
     if command == "reinforce" and me.count > 1:
         raise ConfigError("reinforce works with one process", remedy="Run it without torchrun.")
     from chatgpt_cli.evaluation.report.stage_page import write_stage_page
+    from chatgpt_cli.reproduction.record import Recorder
     from chatgpt_cli.tracking.live import Trackers
     from chatgpt_cli.tracking.services import require
     from chatgpt_cli.training.distributed import process_group
@@ -124,7 +129,7 @@ def train(
     timeout = project.config.hardware.rank_timeout
     with process_group(timeout=2 * timeout) as store, _locked(project.paths.root, command):
         with output.progress(command, 1.0) as display, watching(store, timeout, _alarm) as watch:
-            view = _View(output, display)
+            view = TrainingView(output, display)
             with Trackers(services, stage, group=project.paths.root.name, tell=view) as trackers:
 
                 def observe(event: Event) -> None:
@@ -132,6 +137,8 @@ def train(
                     view(event)
                     trackers(event)
 
+                if me.is_first:
+                    observe = Recorder(stage.root, project.config, command, observe)
                 result = work(mode, observe)
         if isinstance(result, Result) and me.is_first:
             write_stage_page(stage, title=str(project.paths.root), facts=_facts(project))
@@ -157,8 +164,11 @@ def train(
         return 128 + (result.signal or 2)
     else:
         why = " by early stopping" if result.reason == "early stopping" else ""
+        by = project.config.finetune.best_by if command == "finetune" else None
+        measure = "validation loss" if by is None else f"{by.task} {by.metric}"
+        # Scores that should be high are ranked by their negative.
         loss = (
-            "" if progress.best_loss is None else f", best validation loss {progress.best_loss:.4f}"
+            "" if progress.best_loss is None else f", best {measure} {abs(progress.best_loss):.4f}"
         )
         output.success(
             f"Trained {progress.step:,} steps, {progress.tokens:,} tokens, in "

@@ -1,0 +1,1 @@
+"""The configuration: its schema, its files, the places of a run."""

@@ -45,7 +45,11 @@ def load_config(path: Path | None, overrides: list[str]) -> LoadedConfig:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"the file cannot be read ({error.strerror})", place=str(file)) from error
+        raise ConfigError(
+            f"the file cannot be read ({error.strerror})",
+            place=str(file),
+            remedy="Check its permissions.",
+        ) from error
     content = read_yaml(source if source != "built-in quickstart" else file.name, data)
     values = _without_nulls(content.values)
     cited: dict[Path_, str] = {}
@@ -73,6 +77,12 @@ def _choose(path: Path | None) -> tuple[Path, str]:
     if path.is_file():
         return path, str(path)
     named = configs / f"{path.name}.yaml"
+    if path.is_dir():
+        raise ConfigError(
+            "this is a folder, a YAML file is needed",
+            place=str(path),
+            remedy=f"Name the file in it, such as {path / 'chatgpt.yaml'}.",
+        )
     if len(path.parts) == 1 and named.is_file():
         return named, f"built-in {path.name}"
     folder = path.parent if path.parent.is_dir() else Path()
@@ -108,13 +118,16 @@ def _override(values: dict[str, Any], text: str) -> Path_:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(
-            "an override must be KEY=VALUE, such as pretrain.learning_rate=3e-4",
+            "an override must be KEY=VALUE",
             place=f"--set {text}",
+            remedy="Write it as in --set pretrain.learning_rate=3e-4.",
         )
     try:
         parsed = parse_value(value)
     except ValueError as error:
-        raise ConfigError(str(error), place=f"--set {text}") from error
+        raise ConfigError(
+            str(error), place=f"--set {text}", remedy="The value is read as YAML; quote it."
+        ) from error
     target: Any = values
     path: Path_ = ()
     for number, part in enumerate(parts):
@@ -125,11 +138,14 @@ def _override(values: dict[str, Any], text: str) -> Path_:
                 raise ConfigError(
                     f"{'.'.join(map(str, path))} is a list of {len(target)}; {part!r} is not in it",
                     place=f"--set {text}",
+                    remedy=f"They are numbered from 0 to {len(target) - 1}.",
                 )
             step = int(part)
         elif not isinstance(target, dict):
             raise ConfigError(
-                f"{'.'.join(map(str, path))} is a value, it has no {part!r}", place=f"--set {text}"
+                f"{'.'.join(map(str, path))} is a value, it has no {part!r}",
+                place=f"--set {text}",
+                remedy="`chatgpt config` shows every setting by its name.",
             )
         path = (*path, step)
         if last:
@@ -147,9 +163,7 @@ def _override(values: dict[str, Any], text: str) -> Path_:
 def _explained(error: ValidationError, content: YamlSource, cited: dict[Path_, str]) -> ConfigError:
     problems = []
     for path, sentence in _sentences(error):
-        place = next(
-            (text for where, text in cited.items() if _touches(where, path)), None
-        ) or _line_of(path, sentence, content)
+        place = _override_of(path, sentence, cited) or _line_of(path, sentence, content)
         problems.append(f"{place}: {sentence}")
     more = len(problems) - _SHOWN
     listed = "\n  ".join(problems[:_SHOWN]) + (f"\n  … and {more} more" if more > 0 else "")
@@ -162,6 +176,16 @@ def _explained(error: ValidationError, content: YamlSource, cited: dict[Path_, s
         f"{len(problems)} settings are wrong:\n  {listed}",
         remedy="`chatgpt config --schema` lists all settings.",
     )
+
+
+def _override_of(path: Path_, sentence: str, cited: dict[Path_, str]) -> str | None:
+    """The --set that a fault comes from; between sections, the one whose key it names."""
+    if sentence.endswith(" is missing"):
+        path = path[:-1] or path
+    for where, text in cited.items():
+        if _touches(where, path) or (not path and ".".join(map(str, where)) in sentence):
+            return text
+    return None
 
 
 def _touches(override: Path_, path: Path_) -> bool:

@@ -32,26 +32,32 @@ class StagePaths:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
         return self.root / "checkpoints"
 
     @property
     def latest(self) -> Path:
+        """Names the newest checkpoint."""
         return self.root / "latest"
 
     @property
     def best(self) -> Path:
+        """Names the best checkpoint so far."""
         return self.root / "best"
 
     @property
     def metrics(self) -> Path:
+        """Losses and scores, a line of JSON each."""
         return self.root / "metrics.jsonl"
 
     @property
     def report(self) -> Path:
+        """The page with curves and a verdict."""
         return self.root / "report.html"
 
     @property
     def trackers(self) -> Path:
+        """What trackers write on this machine."""
         return self.root / "trackers"
 
     def pointed(self, pointer: Path) -> Path | None:
@@ -75,39 +81,54 @@ class RunPaths:
 
     @property
     def config(self) -> Path:
+        """The settings, as run."""
         return self.root / "config.yaml"
 
     @property
     def tokenizer(self) -> Path:
+        """The tokenizer's folder."""
         return self.root / "tokenizer"
 
     @property
     def data(self) -> Path:
+        """The token shards' folder."""
         return self.root / "data"
 
     @property
     def manifest(self) -> Path:
+        """What is in the token shards."""
         return self.data / "manifest.json"
 
+    @property
+    def parts(self) -> Path:
+        """Finished parts of preprocessing that is not finished."""
+        return self.root / "parts"
+
     def stage(self, name: StageName) -> StagePaths:
+        """The files of a kind of training."""
         return StagePaths(self.root / name)
 
     @property
     def pretrain(self) -> StagePaths:
+        """The files of pretrain."""
         return self.stage("pretrain")
 
     @property
     def finetune(self) -> StagePaths:
+        """The files of finetune."""
         return self.stage("finetune")
 
     @property
     def prefer(self) -> StagePaths:
+        """The files of prefer."""
         return self.stage("prefer")
 
     @property
     def reinforce(self) -> StagePaths:
+        """The files of reinforce."""
         return self.stage("reinforce")
 
     @property
     def evaluate(self) -> Path:
+        """The folder of scores and answers."""
         return self.root / "evaluate"

@@ -80,6 +80,68 @@ def _as_source(value: object) -> object:
 Source = Annotated[SourceSection, BeforeValidator(_as_source)]
 
 
+class NearDuplicatesSection(Section):
+    """Documents that are nearly the same as an earlier one are left out (MinHash)."""
+
+    # From which similarity on: shingles that both have, as a share of those that either has.
+    threshold: float = Field(0.8, ge=0.3, le=1)
+    # A shingle: so many words in a row, or characters of Chinese.
+    shingle: int = Field(5, ge=1, le=50)
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class FiltersSection(Section):
+    """What a document must be like; null switches a rule off. See docs/preprocessing.md.
+
+    Words are also the single characters of scripts without spaces, such as Chinese.
+    """
+
+    min_words: Count | None = 50
+    max_words: Count | None = 100_000
+    # Of documents in words: letters in a word, on average.
+    mean_word_length: tuple[float, float] | None = (3, 10)
+    # The least share of words with a letter in them.
+    min_lettered_words: Share | None = 0.8
+    # Different words of stop_words, which prose can hardly do without.
+    min_stop_words: Count | None = 2
+    stop_words: list[str] = Field(
+        default_factory=lambda: [
+            *("the", "be", "to", "of", "and", "that", "have", "with"),
+            *"的是了在不一有和我他这也",
+        ]
+    )
+    # The largest share of words inside ten words in a row that occurred before.
+    max_repeated_phrases: Share | None = 0.1
+    # Hash signs and ellipses, as a share of the words.
+    max_symbols: Share | None = 0.1
+    # The largest or least share of lines: beginning with a bullet, ending with an ellipsis,
+    # ending with a punctuation mark, and the same as one before.
+    max_bullet_lines: Share | None = 0.9
+    max_ellipsis_lines: Share | None = 0.3
+    min_ended_lines: Share | None = 0.12
+    max_repeated_lines: Share | None = 0.3
+    # A document in which one of these occurs is left out, whatever their case.
+    refused_phrases: list[str] | None = Field(default_factory=lambda: ["lorem ipsum"])
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.min_words and self.max_words is not None and self.max_words < self.min_words:
+            raise ValueError(
+                f"max_words ({self.max_words}) is less than min_words ({self.min_words})"
+            )
+        if self.mean_word_length and self.mean_word_length[0] > self.mean_word_length[1]:
+            raise ValueError("mean_word_length is [least, most]; here the least is the larger")
+        if self.min_stop_words and self.min_stop_words > len(self.stop_words):
+            raise ValueError(
+                f"min_stop_words ({self.min_stop_words}) is more than there are stop_words "
+                f"({len(self.stop_words)})"
+            )
+        return self
+
+
 class DataSection(Section):
     """Raw text in, token shards out."""
 
@@ -91,11 +153,24 @@ class DataSection(Section):
     split: Literal["hash", "tail"] = "hash"
     normalization: Literal["nfc", "nfkc", "none"] = "nfc"
     deduplicate: bool = True
+    # Leave out what is nearly the same as an earlier document; `{}` takes the defaults.
+    near_duplicates: NearDuplicatesSection | None = None
+    # Keep documents in these languages only: ISO 639-1 codes such as [en, zh].
+    languages: list[str] | None = Field(None, min_length=1)
+    # Keep documents that look like prose; `{}` takes the usual limits.
+    filters: FiltersSection | None = None
     min_chars: int = Field(1, ge=1)
     # Longer documents are cut at line ends.
     max_chars: int = Field(100_000, ge=100)
     on_error: Literal["stop", "skip"] = "stop"
+    # Processes on each machine.
     workers: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
+    # Whether the work is divided into parts that any worker or machine can do, and that need
+    # not be done again after an interruption. auto: for a gigabyte or more, and where
+    # several machines share the work.
+    in_parts: Literal["auto"] | bool = "auto"
+    # What runs the parts: processes of this program on each machine, or a Ray cluster.
+    engine: Literal["processes", "ray"] = "processes"
     shard_tokens: int = Field(20_000_000, ge=1_000)
 
 
@@ -268,6 +343,9 @@ class LoraSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     # Which matrices of every block get a pair; those a model lacks are left out.
     targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
+    # Whether the embeddings of special tokens are trained as well. Left out: where a run's own
+    # pretraining, which holds no turns, is what the adapter belongs to.
+    special_tokens: bool | None = None
 
 
 class ParallelFiles(Section):
@@ -279,6 +357,38 @@ class ParallelFiles(Section):
 
 # Files, folders, globs or URLs of rows, or two files that are read side by side.
 Rows = str | ParallelFiles
+
+Metric = Literal[
+    "accuracy",
+    "accuracy_normalized",
+    "f1",
+    "f1_micro",
+    "f1_weighted",
+    "precision",
+    "recall",
+    "calibration_error",
+    "exact_match",
+    "rouge_l",
+    "bleu",
+    "chrf",
+    "chrf++",
+    "ter",
+    "distinct_1",
+    "distinct_2",
+    "repetition",
+    "judge",
+]
+
+
+class BestBySection(Section):
+    """A score of the model's own answers that says which checkpoint is the best."""
+
+    # One of evaluate.tasks. Its rows decide, so the final scores need others.
+    task: str = Field(min_length=1)
+    metric: Metric
+    # Rows answered at each evaluation, at most.
+    rows: int = Field(100, gt=0)
+
 
 # Kinds of rows that finetuning learns from: see docs/finetuning.md.
 FinetuneTask = Literal[
@@ -324,6 +434,9 @@ class FinetuneSection(TrainingSection):
     freeze_layers: int = Field(0, ge=0)
     # The share of batches that are pretraining text instead, against forgetting it.
     replay: float = Field(0.0, ge=0, lt=1)
+    # Which checkpoint is the best, and when to stop early; by the loss on the rows kept
+    # aside when left out.
+    best_by: BestBySection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="after")
@@ -340,9 +453,9 @@ class PreferSection(TrainingSection):
     share of pairs that may be the wrong way round (conservative DPO).
     """
 
-    budget: Budget = Budget(1, "epochs")
+    budget: Budget = Budget(2, "epochs")
     optimizer: Literal["muon", "adamw"] = "adamw"
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1.5e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     # Files, folders or globs of rows: prompt, chosen, rejected.
     data: list[str] = Field(default_factory=list)
@@ -351,7 +464,7 @@ class PreferSection(TrainingSection):
     # How closely the model is held to what it was before: higher is closer.
     beta: float = Field(0.1, gt=0)
     # How much the better answers are learnt as in finetuning besides, against forgetting.
-    sft_weight: float = Field(0.0, ge=0)
+    sft_weight: float = Field(0.2, ge=0)
     lora: LoraSection | None = None
     on_error: Literal["stop", "skip"] = "stop"
 
@@ -425,27 +538,6 @@ _GENTLER = {"optimizer": "adamw", "learning_rate": 5e-6}
 _ADAPTER = {"optimizer": "adamw", "learning_rate": 5e-4}
 # Tokens per sequence, where a foreign model's context would need too much memory.
 _SEQUENCE_OF_FOREIGN = 1024
-
-Metric = Literal[
-    "accuracy",
-    "accuracy_normalized",
-    "f1",
-    "f1_micro",
-    "f1_weighted",
-    "precision",
-    "recall",
-    "calibration_error",
-    "exact_match",
-    "rouge_l",
-    "bleu",
-    "chrf",
-    "chrf++",
-    "ter",
-    "distinct_1",
-    "distinct_2",
-    "repetition",
-    "judge",
-]
 
 
 class TaskSection(Section):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data.cleaning.identify import check_languages
+from chatgpt_cli.data.encode import Encoded, Tally, encode_all
+from chatgpt_cli.data.parts.machine import ALONE, Machine
 from chatgpt_cli.data.problems import ProblemLog
 from chatgpt_cli.data.shards import (
     FORMAT,
@@ -25,19 +25,18 @@ from chatgpt_cli.data.shards import (
     ShardWriter,
     TokenShards,
     read_manifest,
+    token_dtype,
     write_manifest,
 )
 from chatgpt_cli.data.sources import find_files
-from chatgpt_cli.data.survey import SourceFiles, assigned, survey
+from chatgpt_cli.data.survey import SourceFiles, Survey, assigned, survey
 from chatgpt_cli.errors import ConfigError, DataError, ModelError
 from chatgpt_cli.files import atomic_path
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
 
-# Text that a worker encodes at one time, in characters.
-_BATCH_CHARS = 500_000
-# Below this, starting worker processes takes longer than encoding.
-_PARALLEL_BYTES = 8_000_000
+# From here on it is worth doing in parts, in bytes.
+_LARGE = 1_000_000_000
 Tell = Callable[[str], None]
 
 
@@ -56,6 +55,7 @@ def preprocess(
     force: bool,
     tell: Tell,
     tokenizer: Tokenizer | None = None,
+    machine: Machine = ALONE,
 ) -> Prepared:
     """Make tokenizer and shards, unless those that are there come from the same request.
 
@@ -65,55 +65,155 @@ def preprocess(
         force: make them again in any case.
         tell: told what is being done.
         tokenizer: that of the model the project starts from, to be used as it is.
+        machine: number 0 of those that share the work; the others call `help_preprocess`.
 
     Raises:
         ConfigError: no sources, or a vocabulary that does not fit the text.
         DataError: text that cannot be used, or too little of it.
     """
-    sources = find_sources(config)
-    if tokenizer is None and config.tokenizer.path is not None:
-        # Its faults should show before the reading.
-        tokenizer = _given_tokenizer(config.tokenizer.path)
-    request = _request(config, sources, tokenizer)
-    if not force and (manifest := _up_to_date(paths, request)):
+    sources, tokenizer, request = _asked_for(config, tokenizer)
+    if force:
+        shutil.rmtree(paths.parts, ignore_errors=True)
+    elif manifest := _up_to_date(paths, request):
         return Prepared(manifest, fresh=False)
-    problems = ProblemLog(config.data.on_error, "data.on_error")
     files = [file for source in sources for file in source.files]
-    tell(f"Reading {len(files)} files, {_size(sum(f.size for f in files))}")
-    found, sample = survey(
-        sources, config.data, problems, sample_bytes=config.tokenizer.sample_bytes
-    )
+    size = sum(file.size for file in files)
+    work = _work(config, paths, sources, request, machine, tell, size=size)
+    tell(f"Reading {len(files)} files, {_size(size)}")
+    found, sample, problems = work.survey()
     if not sample:
         raise DataError(
-            f"no text is left to train on ({_listed(found.counts) or 'the sources are empty'})",
+            f"no text is left to train on ({_listed(found) or 'the sources are empty'})",
             place="data.sources",
-            remedy="Look at data.min_chars, and at what the files hold.",
+            remedy="Look at data.min_chars, data.languages and data.filters, and at what the "
+            "files hold.",
         )
     if tokenizer is None:
-        size = sum(len(text.encode()) for text in sample)
-        tell(f"Training the tokenizer ({config.tokenizer.type}) on {_size(size)}")
+        tokenizer = work.tokenizer()
+    if tokenizer is None:
+        taken = sum(len(text.encode()) for text in sample)
+        tell(f"Training the tokenizer ({config.tokenizer.type}) on {_size(taken)}")
         tokenizer = train_tokenizer(sample, config.tokenizer)
     del sample
     tell("Encoding")
-    with atomic_path(paths.data) as folder:
-        folder.mkdir()
-        manifest = _encode(config, tokenizer, assigned(sources, config.data, found), folder)
-        manifest["request"] = request
-        manifest["sources"] = [
+    entries = {
+        "request": request,
+        "sources": [
             {"path": s.section.path, "weight": s.section.weight, "files": len(s.files)}
             for s in sources
-        ]
-        manifest["report"] |= {
-            **found.counts,
-            "problems": dict(problems.counts),
-            "skipped": [f"{p.place}: {p.reason}" for p in problems.first],
-            "vocab_size": tokenizer.vocab_size,
-        }
+        ],
+    }
+    report = {
+        **found.counts,
+        "rejected": found.rejected.rules,
+        "problems": dict(problems.counts),
+        "skipped": [f"{p.place}: {p.reason}" for p in problems.first],
+        "vocab_size": tokenizer.vocab_size,
+    }
+    encoded = work.encode(tokenizer, found)
+    with atomic_path(paths.data) as folder:
+        folder.mkdir()
+        manifest = _write_shards(config, tokenizer, encoded, folder) | entries
+        manifest["report"] |= report
         _check_amount(config, manifest)
         write_manifest(folder, manifest)
         with atomic_path(paths.tokenizer) as tokenizer_folder:
             tokenizer.save(tokenizer_folder)
+    work.discard()
     return Prepared(manifest, fresh=True)
+
+
+def help_preprocess(
+    config: Config,
+    paths: RunPaths,
+    *,
+    machine: Machine,
+    tell: Tell,
+    tokenizer: Tokenizer | None = None,
+) -> None:
+    """Do the share of one of several machines, of which machine 0 calls `preprocess`.
+
+    Raises:
+        ConfigError, DataError: as `preprocess`.
+    """
+    sources, _, request = _asked_for(config, tokenizer)
+    if _up_to_date(paths, request):
+        return
+    from chatgpt_cli.data.parts.work import InParts
+
+    InParts(config, sources, paths.parts / _short(request), machine, tell).help()
+
+
+class _Work(Protocol):
+    """How the text is read twice: to decide about it, and to encode it."""
+
+    def survey(self) -> tuple[Survey, list[str], ProblemLog]: ...
+
+    def tokenizer(self) -> Tokenizer | None: ...
+
+    def encode(self, tokenizer: Tokenizer, found: Survey) -> Iterator[Encoded]: ...
+
+    def discard(self) -> None: ...
+
+
+def _work(
+    config: Config,
+    paths: RunPaths,
+    sources: list[SourceFiles],
+    request: str,
+    machine: Machine,
+    tell: Tell,
+    *,
+    size: int,
+) -> _Work:
+    """In parts where that is asked for, or where the text is large."""
+    wanted = config.data.in_parts
+    several = machine.of > 1 or config.data.engine == "ray"
+    if wanted is True or (wanted == "auto" and (several or size >= _LARGE)):
+        from chatgpt_cli.data.parts.work import InParts
+
+        return InParts(config, sources, paths.parts / _short(request), machine, tell)
+    return _AtOnce(config, sources)
+
+
+@dataclass(frozen=True)
+class _AtOnce:
+    """The text from its beginning to its end, by this process; others encode what it reads."""
+
+    config: Config
+    sources: list[SourceFiles]
+
+    def survey(self) -> tuple[Survey, list[str], ProblemLog]:
+        problems = ProblemLog(self.config.data.on_error, "data.on_error")
+        found, sample = survey(
+            self.sources,
+            self.config.data,
+            problems,
+            sample_bytes=self.config.tokenizer.sample_bytes,
+        )
+        return found, sample, problems
+
+    def tokenizer(self) -> Tokenizer | None:
+        return None
+
+    def encode(self, tokenizer: Tokenizer, found: Survey) -> Iterator[Encoded]:
+        texts = assigned(self.sources, self.config.data, found)
+        return encode_all(texts, tokenizer, self.config.data.workers)
+
+    def discard(self) -> None:
+        """There is nothing to put away."""
+
+
+def _asked_for(
+    config: Config, tokenizer: Tokenizer | None
+) -> tuple[list[SourceFiles], Tokenizer | None, str]:
+    """The sources, the tokenizer if it is given, and the request; faults show early."""
+    sources = find_sources(config)
+    if config.data.languages is not None:
+        check_languages(config.data.languages)
+    if tokenizer is None and config.tokenizer.path is not None:
+        tokenizer = _given_tokenizer(config.tokenizer.path)
+    return sources, tokenizer, _request(config, sources, tokenizer)
 
 
 def _given_tokenizer(folder: Path) -> Tokenizer:
@@ -136,9 +236,7 @@ def existing(
     config: Config, paths: RunPaths, tokenizer: Tokenizer | None = None
 ) -> dict[str, Any] | None:
     """The manifest of the text that `preprocess` would find done, None if it had to begin."""
-    if tokenizer is None and config.tokenizer.path is not None:
-        tokenizer = _given_tokenizer(config.tokenizer.path)
-    return _up_to_date(paths, _request(config, find_sources(config), tokenizer))
+    return _up_to_date(paths, _asked_for(config, tokenizer)[2])
 
 
 def find_sources(config: Config) -> list[SourceFiles]:
@@ -164,7 +262,7 @@ def _request(config: Config, sources: list[SourceFiles], tokenizer: Tokenizer | 
     wanted = {
         "format": FORMAT,
         "version": __version__,
-        "data": config.data.model_dump(mode="json", exclude={"workers"}),
+        "data": config.data.model_dump(mode="json", exclude={"workers", "in_parts", "engine"}),
         "tokenizer": config.tokenizer.model_dump(mode="json"),
         "files": [
             [file.url, file.size, file.modified] for source in sources for file in source.files
@@ -202,159 +300,41 @@ def _check_amount(config: Config, manifest: dict[str, Any]) -> None:
         )
 
 
-# ---------------------------------------------------------------------- encoding
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A batch of documents as tokens: all ids, where each document ends, its bytes."""
-
-    splits: list[str]
-    ids: np.ndarray
-    ends: np.ndarray
-    sizes: list[int]
-    counts: Counter[str]
-
-
-_worker_tokenizer: Tokenizer | None = None
-
-
-def _start_worker(tokenizer: Tokenizer) -> None:
-    global _worker_tokenizer
-    _worker_tokenizer = tokenizer
-
-
-def _encode_batch(batch: list[tuple[str, str]]) -> _Encoded:
-    """What a worker does with a batch of (split, text)."""
-    assert _worker_tokenizer is not None
-    tokenizer, counts = _worker_tokenizer, Counter[str]()
-    fallback = np.array(tokenizer.byte_ids, dtype=np.int64)
-    pieces, sizes = [], []
-    for _, text in batch:
-        ids = np.array(tokenizer.document(tokenizer.encode(text)), dtype=np.uint32)
-        size = len(text.encode())
-        pieces.append(ids)
-        sizes.append(size)
-        language = _language(text)
-        counts[f"{language} documents"] += 1
-        counts[f"{language} bytes"] += size
-        counts[f"{language} tokens"] += len(ids)
-        counts[f"{language} unknown"] += int((ids == tokenizer.unk_id).sum())
-        counts[f"{language} byte_fallback"] += int(np.isin(ids, fallback).sum())
-        counts[f"length {1 << max(len(ids) - 1, 1).bit_length()}"] += 1
-    ends = np.cumsum([len(piece) for piece in pieces])
-    return _Encoded([split for split, _ in batch], np.concatenate(pieces), ends, sizes, counts)
-
-
-def _language(text: str) -> str:
-    """By the script of the beginning: a sixth of Han characters makes it Chinese."""
-    head = text[:2000]
-    han = sum("\u4e00" <= character <= "\u9fff" for character in head)
-    if han * 6 >= max(len(head), 1):
-        return "zh"
-    latin = sum(character.isascii() and character.isalpha() for character in head)
-    return "en" if latin * 2 >= max(len(head), 1) else "other"
-
-
-def _encode(
-    config: Config, tokenizer: Tokenizer, texts: Iterator[tuple[str, str]], folder: Any
+def _write_shards(
+    config: Config, tokenizer: Tokenizer, encoded: Iterator[Encoded], folder: Path
 ) -> dict[str, Any]:
     """Write the shards of both splits; the manifest without its request."""
-    dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    writers = {
-        split: ShardWriter(folder, split, dtype, config.data.shard_tokens) for split in SPLITS
-    }
-    counts: Counter[str] = Counter()
-    for encoded in _encode_all(texts, tokenizer, config.data.workers):
-        counts.update(encoded.counts)
+    dtype = token_dtype(tokenizer.vocab_size)
+    writers = [ShardWriter(folder, split, dtype, config.data.shard_tokens) for split in SPLITS]
+    tally = Tally()
+    for batch in encoded:
+        tally.add(batch.documents)
+        ends = np.cumsum(batch.documents["tokens"], dtype=np.int64)
         start = 0
-        for split, end, size in zip(encoded.splits, encoded.ends, encoded.sizes, strict=True):
-            writers[split].add(encoded.ids[start:end], size)  # type: ignore[index]
-            start = int(end)
+        for split, size, end in zip(
+            batch.documents["split"].tolist(),
+            batch.documents["bytes"].tolist(),
+            ends.tolist(),
+            strict=True,
+        ):
+            writers[split].add(batch.ids[start:end], size)
+            start = end
     return {
         "format": FORMAT,
         "tokenizer_sha256": tokenizer.hash,
         "dtype": dtype.name,
         "borders": [tokenizer.bos_id, tokenizer.eos_id],
-        "splits": {split: writer.close() for split, writer in writers.items()},
-        "report": {"languages": _by_language(counts), "lengths": _lengths(counts)},
+        "splits": {split: writer.close() for split, writer in zip(SPLITS, writers, strict=True)},
+        "report": {"languages": tally.by_language(), "lengths": tally.by_length()},
     }
 
 
-def _encode_all(
-    texts: Iterator[tuple[str, str]], tokenizer: Tokenizer, workers: int | str
-) -> Iterator[_Encoded]:
-    """Batches in their order, encoded here or, for large texts, by worker processes."""
-    number = (os.cpu_count() or 1) if workers == "auto" else int(workers)
-    batches = _batches(texts)
-    first: list[list[tuple[str, str]]] = []
-    size = 0
-    for batch in batches:
-        first.append(batch)
-        size += sum(len(text) for _, text in batch)
-        if size >= _PARALLEL_BYTES:
-            break
-    if number == 1 or size < _PARALLEL_BYTES:
-        _start_worker(tokenizer)
-        for batch in _chain(first, batches):
-            yield _encode_batch(batch)
-        return
-    # Forking would copy a process that may have threads; spawning starts a clean one.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(number, context, _start_worker, (tokenizer,)) as pool:
-        waiting: list[Future[_Encoded]] = []
-        for batch in _chain(first, batches):
-            waiting.append(pool.submit(_encode_batch, batch))
-            if len(waiting) > 2 * number:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+def _short(request: str) -> str:
+    """A name for the folder of the parts."""
+    return hashlib.sha256(request.encode()).hexdigest()[:16]
 
 
-def _chain(
-    first: list[list[tuple[str, str]]], rest: Iterable[list[tuple[str, str]]]
-) -> Iterator[list[tuple[str, str]]]:
-    yield from first
-    yield from rest
-
-
-def _batches(texts: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    batch: list[tuple[str, str]] = []
-    size = 0
-    for one in texts:
-        batch.append(one)
-        size += len(one[1])
-        if size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-# ------------------------------------------------------------------------ report
-
-
-def _by_language(counts: Counter[str]) -> dict[str, dict[str, float]]:
-    table = {}
-    for language in ("en", "zh", "other"):
-        tokens = counts[f"{language} tokens"]
-        if tokens:
-            table[language] = {
-                "documents": counts[f"{language} documents"],
-                "bytes": counts[f"{language} bytes"],
-                "tokens": tokens,
-                "bytes_per_token": round(counts[f"{language} bytes"] / tokens, 3),
-                "unknown_share": round(counts[f"{language} unknown"] / tokens, 6),
-                "byte_fallback_share": round(counts[f"{language} byte_fallback"] / tokens, 6),
-            }
-    return table
-
-
-def _lengths(counts: Counter[str]) -> dict[str, int]:
-    """How many documents have at most so many tokens (and more than the step before)."""
-    steps = sorted(int(k.removeprefix("length ")) for k in counts if k.startswith("length "))
-    return {str(step): counts[f"length {step}"] for step in steps}
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+def _listed(found: Survey) -> str:
+    left_out = {**found.counts}
+    left_out |= {rule: entry["documents"] for rule, entry in found.rejected.rules.items()}
+    return ", ".join(f"{count:,} {name}" for name, count in left_out.items() if count)

@@ -150,12 +150,11 @@ def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
             held = Problem(place, f"the line is not JSON ({what}{column})", "not JSON")
             continue
         yield from _object(place, value)
-    if held:
-        yield Problem(
-            held.place,
-            f"{held.reason}. It is the last line: was the download cut short?",
-            held.kind,
-        )
+    if held and file.is_last:
+        reason = f"{held.reason}. It is the last line: was the download cut short?"
+        yield Problem(held.place, reason, held.kind)
+    elif held:
+        yield held
 
 
 def _object(place: str, value: object) -> Iterator[Row | Problem]:

@@ -22,6 +22,11 @@ SPLITS: tuple[Split, ...] = ("train", "validation")
 FORMAT = 1
 
 
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """What token ids are stored as."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
 class Borders(NamedTuple):
     """The tokens before and after each document; one and the same in some vocabularies."""
 

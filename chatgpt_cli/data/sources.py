@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import fsspec
 import fsspec.core
@@ -15,10 +16,14 @@ import fsspec.core
 from chatgpt_cli.config.paths import builtin
 from chatgpt_cli.errors import DataError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
 TEXT_SUFFIXES = (".txt", ".md")
 ROW_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 _SAMPLE = "sample:"
+_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,23 @@ class DataFile:
     size: int
     # Changes when the file is written anew; empty where a file system cannot tell.
     modified: str
+    # A part of a file that is not compressed: from this byte to before that one.
+    start: int = 0
+    stop: int | None = None
 
     @property
     def name(self) -> str:
         """How messages call it: relative to the current folder where that is shorter."""
         path = Path(self.url)
+        name = self.url
         if path.is_absolute() and path.is_relative_to(Path.cwd()):
-            return str(path.relative_to(Path.cwd()))
-        return self.url
+            name = str(path.relative_to(Path.cwd()))
+        return f"{name} (from byte {self.start:,} on)" if self.start else name
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it reaches to the end of the file."""
+        return self.stop is None
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
@@ -49,7 +63,10 @@ class DataFile:
         """
         try:
             with fsspec.open(self.url, "rb", compression=self.compression) as stream:
-                yield stream
+                if self.start or self.stop is not None:
+                    yield io.BufferedReader(_Slice(stream, self.start, self.stop), _BUFFER)
+                else:
+                    yield stream
         except EOFError as error:
             raise DataError(
                 "the compressed data ends too early",
@@ -69,6 +86,27 @@ class DataFile:
                 place=self.name,
                 remedy="Fetch the file again.",
             ) from error
+
+
+class _Slice(io.RawIOBase):
+    """Some bytes of a file as a file."""
+
+    def __init__(self, stream: IO[bytes], start: int, stop: int | None) -> None:
+        stream.seek(start)
+        self._stream = stream
+        self._left = None if stop is None else stop - start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        wanted = len(view) if self._left is None else min(len(view), self._left)
+        data = self._stream.read(wanted)
+        view[: len(data)] = data
+        if self._left is not None:
+            self._left -= len(data)
+        return len(data)
 
 
 def find_files(

@@ -1,0 +1,1 @@
+"""Measuring a model, comparing runs, and reports."""

@@ -11,6 +11,8 @@ from chatgpt_cli.evaluation.words import Words
 # A share of rows above which something deserves a sentence.
 _MANY = 0.05
 _UNSURE = 0.1
+# Below this share of preferred answers there is something to gain.
+_PREFERRED = 0.9
 
 
 def next_steps(
@@ -65,6 +67,15 @@ def next_steps(
 def _of_task(task: str, entry: dict[str, Any]) -> list[Words]:
     found = []
     rows = entry["rows"]
+    if _is_preference(entry) and (value := entry["metrics"]["accuracy"]["value"]) < _PREFERRED:
+        found.append(
+            Words(
+                f"{task}: in {value:.0%} of the pairs the better answer is the more probable one. "
+                "chatgpt prefer learns from pairs of other questions (prefer.data).",
+                f"{task}：只有 {value:.0%} 的成对答案中较好的一个概率更高。chatgpt prefer 可以用"
+                "其他问题的成对答案（prefer.data）来学习。",
+            )
+        )
     seen = (entry.get("contamination") or {}).get("rows", 0)
     if seen > _MANY * rows:
         found.append(
@@ -107,12 +118,28 @@ def _of_task(task: str, entry: dict[str, Any]) -> list[Words]:
     return found
 
 
+def _is_preference(entry: dict[str, Any]) -> bool:
+    """Whether the task is to find a better answer the more probable one of two."""
+    settings = entry["settings"]
+    return (
+        settings["answer"] == "choice"
+        and settings["prompt"] is None
+        and settings["labels"] is None
+        and "accuracy" in entry["metrics"]
+    )
+
+
 def _weakest(tasks: dict[str, Any]) -> tuple[str, float] | None:
     """The task with the lowest first score, as a share, if there are several."""
     shares = {}
     for task, entry in tasks.items():
         metric = next(iter(entry["metrics"].values()), None)
-        if metric is None or metric["better"] != "higher" or metric["digits"] not in (1, 3):
+        if (
+            metric is None
+            or _is_preference(entry)
+            or metric["better"] != "higher"
+            or metric["digits"] not in (1, 3)
+        ):
             continue
         shares[task] = metric["value"] / (100 if metric["digits"] == 1 else 1)
     if len(shares) < 2:

@@ -94,7 +94,8 @@ def plan(
     for name in metrics:
         if name not in known:
             raise ConfigError(
-                f"--metric {name} is not one of {', '.join(known)}{_near(name, known)}"
+                f"--metric {name} is not a metric{_near(name, known)}",
+                remedy=f"There are: {', '.join(known)}.",
             )
     names = [task.name for task in config.evaluate.tasks]
     for name in tasks:

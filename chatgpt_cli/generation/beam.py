@@ -89,7 +89,7 @@ def beam_search(
             if length == limit or hopeless:
                 break
             cache.reorder([source for _, _, source in extended])
-            step = model.decode(cache, [ids[-1] for _, ids in running])
+            step = model.decode(cache, [ids[-1] for _, ids in running]).logits
             logprobs = step.log_softmax(-1)
     if not hopeless:
         # Those that reached the limit compete with those that ended.

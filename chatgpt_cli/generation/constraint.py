@@ -77,7 +77,10 @@ class ConstraintMaker:
     def choices(self, texts: Sequence[str]) -> Constraint:
         """One of these texts. Raises ConfigError if there is none."""
         if not texts or not all(texts):
-            raise ConfigError("choices need at least one text, and no empty one")
+            raise ConfigError(
+                "choices need at least one text, and no empty one",
+                remedy="Give each choice a text.",
+            )
         grammar = self._library.grammar_from("choice", json.dumps(list(texts)))
         return self._constraint(grammar, "choices")
 
@@ -88,13 +91,19 @@ class ConstraintMaker:
                 schema, overrides={"whitespace_flexible": False}
             )
         except ValueError as error:
-            raise ConfigError(f"the JSON schema cannot be used: {error}") from None
+            raise ConfigError(
+                f"the JSON schema cannot be used: {error}",
+                remedy="Leave out what it names; docs/serving.md says what is understood.",
+            ) from None
         return self._constraint(grammar, "JSON schema")
 
     def _constraint(self, grammar: str, kind: str) -> Constraint:
         matcher = self._library.LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
-            raise ConfigError(f"the {kind} cannot be used: {matcher.get_error().strip()}")
+            raise ConfigError(
+                f"the {kind} cannot be used: {matcher.get_error().strip()}",
+                remedy=f"Correct the {kind} at the place that is marked.",
+            )
         return Constraint(matcher)
 
 

@@ -45,7 +45,7 @@ class Draft:
         logits = self._catch_up(tokens, count)
         guesses = [draw(logits, 0)]
         for number in range(1, count):
-            logits = self._model.decode(self._cache, guesses[-1:])
+            logits = self._model.decode(self._cache, guesses[-1:]).logits
             guesses.append(draw(logits, number))
         self._known = [*tokens, *guesses[:-1]]
         return guesses
@@ -65,4 +65,4 @@ class Draft:
         new = tokens[same:]
         if len(new) > _MOST:
             return self._model.prefill(self._cache, 0, [new])
-        return self._model.extend(self._cache, 0, new)[-1:]
+        return self._model.extend(self._cache, 0, new).logits[-1:]

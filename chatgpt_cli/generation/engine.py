@@ -19,6 +19,7 @@ from chatgpt_cli.generation.sampling import Sampling, sample
 from chatgpt_cli.generation.text import StoppingText
 from chatgpt_cli.model.inference import InferenceModel
 from chatgpt_cli.model.packed_linear import Quantization
+from chatgpt_cli.model.scores import NextScores
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -103,6 +104,10 @@ class Generation:
         self.finish_reason: Literal["stop", "length"] | None = None
         # Rows of the same settings draw together.
         self.group = replace(sampling, seed=None, max_tokens=1, stop=())
+        # Nothing to draw, forbid or penalise.
+        self.takes_the_best = (
+            sampling.temperature == 0 and sampling.repetition_penalty == 1.0 and constraint is None
+        )
         self._tokenizer = engine.tokenizer
         # Follows the text as it grows; only where someone looks at it before the end.
         look = follow or bool(sampling.stop)
@@ -266,14 +271,14 @@ class Engine:
         """
         with torch.inference_mode():
             if self._waiting and len(self._rows) < self.max_rows:
-                rows, logits = self._admit()
-                drawn = self._take(rows, logits)
+                rows, scores = self._admit()
+                drawn = self._take(rows, scores)
             elif len(self._rows) == 1 and self._draft is not None:
                 drawn = self._guess_and_check(self._draft, self._rows[0])
             elif self._rows:
                 rows = list(self._rows)
-                logits = self.model.decode(self._cache, [row.drawn[-1].id for row in rows])
-                drawn = self._take(rows, logits)
+                scores = self.model.decode(self._cache, [row.drawn[-1].id for row in rows])
+                drawn = self._take(rows, scores)
             else:
                 return []
         for index in reversed(range(len(self._rows))):
@@ -281,9 +286,9 @@ class Engine:
                 self._leave(index)
         return drawn
 
-    def _take(self, rows: list[Generation], logits: Tensor) -> list[Drawn]:
-        """Draw a token for each row, (rows, vocab) logits, and add it to the row's text."""
-        choices = self._draw(rows, logits)
+    def _take(self, rows: list[Generation], scores: NextScores) -> list[Drawn]:
+        """Draw a token for each row and add it to the row's text."""
+        choices = self._draw(rows, scores)
         pieces = [row.push(choice) for row, choice in zip(rows, choices, strict=True)]
         return [
             Drawn(row, choice, piece, row.finish_reason)
@@ -300,10 +305,10 @@ class Engine:
 
         text = row.prompt + [choice.id for choice in row.drawn]
         guesses = draft.guess(text, row.limit - done - 1, draw)
-        logits = self.model.extend(self._cache, 0, [text[-1], *guesses])
+        scores = self.model.extend(self._cache, 0, [text[-1], *guesses])
         drawn: list[Drawn] = []
         for number, guess in enumerate([*guesses, None]):
-            drawn += self._take([row], logits[number : number + 1])
+            drawn += self._take([row], scores.rows(number, 1))
             if row.finish_reason is not None or drawn[-1].choice.id != guess:
                 break
         draft.learn(right=number, of=len(guesses))
@@ -311,7 +316,7 @@ class Engine:
         self._cache.lengths[0] -= len(guesses) - number
         return drawn
 
-    def _admit(self) -> tuple[list[Generation], Tensor]:
+    def _admit(self) -> tuple[list[Generation], NextScores]:
         """Read the prompts that have waited longest, as many as one step may take."""
         first = len(self._rows)
         texts: list[list[int]] = []
@@ -334,7 +339,7 @@ class Engine:
             texts.append(row.prompt[known:])
             width = wider
         self._rows += rows
-        return rows, self.model.prefill(self._cache, first, texts)
+        return rows, NextScores.of(self.model.prefill(self._cache, first, texts))
 
     @torch.inference_mode()
     def _leave(self, index: int) -> None:
@@ -345,8 +350,25 @@ class Engine:
         self._rows[index] = self._rows[-1]
         self._rows.pop()
 
-    def _draw(self, rows: list[Generation], logits: Tensor) -> list[TokenChoice]:
-        """Tokens for rows, (rows, vocab) logits: together where the settings are the same."""
+    def _draw(self, rows: list[Generation], scores: NextScores) -> list[TokenChoice]:
+        """Tokens for rows, together where the settings are the same."""
+        if all(row.takes_the_best for row in rows):
+            ids = scores.best
+        else:
+            ids = self._sample(rows, scores.logits)
+        logits, total = scores.logits, scores.total
+        chosen = (logits.gather(1, ids[:, None]).squeeze(1) - total).tolist()
+        choices = [TokenChoice(*pair) for pair in zip(ids.tolist(), chosen, strict=True)]
+        for index, row in enumerate(rows):
+            if row.top_logprobs:
+                best = logits[index].topk(min(row.top_logprobs, logits.shape[1]))
+                values = (best.values - total[index]).tolist()
+                top = tuple(zip(best.indices.tolist(), values, strict=True))
+                choices[index] = replace(choices[index], top=top)
+        return choices
+
+    def _sample(self, rows: list[Generation], logits: Tensor) -> Tensor:
+        """(rows,) tokens by each row's settings, with its next random number."""
         allowed = logits
         if any(row.constraint is not None for row in rows):
             allowed = logits.clone()
@@ -363,20 +385,10 @@ class Engine:
             masks = [mask for row in together if (mask := row.seen_on(logits.device)) is not None]
             seen = torch.cat(masks) if masks else None
             if len(groups) == 1:
-                ids = sample(allowed, sampling, uniforms.to(logits.device), seen)
-            else:
-                where = torch.tensor(members, device=logits.device)
-                ids[where] = sample(allowed[where], sampling, uniforms.to(logits.device), seen)
-        total = logits.logsumexp(-1)
-        chosen = (logits.gather(1, ids[:, None]).squeeze(1) - total).tolist()
-        choices = [TokenChoice(*pair) for pair in zip(ids.tolist(), chosen, strict=True)]
-        for index, row in enumerate(rows):
-            if row.top_logprobs:
-                best = logits[index].topk(min(row.top_logprobs, logits.shape[1]))
-                values = (best.values - total[index]).tolist()
-                top = tuple(zip(best.indices.tolist(), values, strict=True))
-                choices[index] = replace(choices[index], top=top)
-        return choices
+                return sample(allowed, sampling, uniforms.to(logits.device), seen)
+            where = torch.tensor(members, device=logits.device)
+            ids[where] = sample(allowed[where], sampling, uniforms.to(logits.device), seen)
+        return ids
 
     def complete(
         self,

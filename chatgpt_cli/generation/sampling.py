@@ -10,8 +10,9 @@ from torch import Tensor
 
 from chatgpt_cli.config.schema import GenerateSection
 
-# Enough of the most probable tokens to reach top_p nearly always; sorting all is slower.
-_SHORT_LIST = 256
+# So many of the most probable tokens nearly always reach top_p; finding more takes longer,
+# and sorting all much longer.
+_SHORT_LISTS = (64, 512)
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,10 @@ def candidates(logits: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
 def _enough(probabilities: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """The most probable tokens, sorted: as few as top_p and min_p are sure not to need more."""
     size = probabilities.shape[-1]
-    if size > _SHORT_LIST:
-        short, ids = probabilities.topk(_SHORT_LIST)
+    for length in _SHORT_LISTS:
+        if length >= size:
+            break
+        short, ids = probabilities.topk(length)
         full = short.sum(-1) >= sampling.top_p
         if sampling.min_p > 0:
             full |= short[:, -1] < sampling.min_p * short[:, 0]

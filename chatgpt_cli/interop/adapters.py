@@ -28,12 +28,14 @@ def save_adapter(model: Transformer, adapter: Adapter, folder: Path) -> None:
     it is merged.
     """
     tensors = {
-        f"{_PREFIX}{name}.weight": tensor.detach().cpu().contiguous()
+        _saved_name(name): tensor.detach().cpu().contiguous()
         for name, tensor in adapter_weights(model).items()
     }
     with atomic_path(folder / _WEIGHTS) as path:
         save_file(tensors, path, metadata={"format": "pt"})
-    present = sorted({name.split(".")[-3] for name in tensors})
+    present = sorted({name.split(".")[-3] for name in tensors if ".lora_" in name})
+    tables = ["embed_tokens"] if model.config.tie_embeddings else ["embed_tokens", "lm_head"]
+    tokens = {table: list(adapter.tokens) for table in tables} if adapter.tokens else None
     write_json(
         folder / CONFIG,
         {
@@ -44,6 +46,7 @@ def save_adapter(model: Transformer, adapter: Adapter, folder: Path) -> None:
             "lora_alpha": adapter.alpha,
             "lora_dropout": adapter.dropout,
             "target_modules": present,
+            "trainable_token_indices": tokens,
             "bias": "none",
             "fan_in_fan_out": False,
             "inference_mode": True,
@@ -71,11 +74,32 @@ def read_adapter(folder: Path) -> Adapter | None:
             dropout=float(contents.get("lora_dropout", 0.0)),
             targets=tuple([targets] if isinstance(targets, str) else targets),
             base=str(contents["base_model_name_or_path"]),
+            tokens=_tokens(contents.get("trainable_token_indices") or []),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"the adapter's description cannot be read ({error})", place=str(path)
         ) from error
+
+
+def _tokens(indices: list[int] | dict[str, list[int]]) -> tuple[int, ...]:
+    """PEFT has a list for the embedding, or one for each table; ours are alike.
+
+    Raises:
+        ValueError: if the tables' are not.
+    """
+    lists = list(indices.values()) if isinstance(indices, dict) else [indices]
+    if any(one != lists[0] for one in lists):
+        raise ValueError("the tokens that were trained differ between input and output")
+    return tuple(int(token) for token in lists[0]) if lists else ()
+
+
+def _saved_name(name: str) -> str:
+    """PEFT's name of a trained tensor."""
+    table = name.removesuffix(".lora_rows")
+    if table != name:
+        return f"{_PREFIX}{table}.token_adapter.trainable_tokens_delta"
+    return f"{_PREFIX}{name}.weight"
 
 
 def put_on(model: Transformer, adapter: Adapter, folder: Path) -> None:
@@ -94,10 +118,9 @@ def put_on(model: Transformer, adapter: Adapter, folder: Path) -> None:
             remedy="Copy the folder again, or use another checkpoint.",
         ) from error
     add_adapter(model, adapter, seed=0)
-    expected = adapter_weights(model)
-    found = {name.removeprefix(_PREFIX).removesuffix(".weight"): t for name, t in saved.items()}
-    wrong = [name for name in expected.keys() | found.keys() if name not in expected
-             or name not in found or expected[name].shape != found[name].shape]  # fmt: skip
+    expected = {_saved_name(name): p for name, p in adapter_weights(model).items()}
+    wrong = [name for name in expected.keys() | saved.keys() if name not in expected
+             or name not in saved or expected[name].shape != saved[name].shape]  # fmt: skip
     if wrong:
         hint = "" if not renames(model.config) else " (its matrices are named otherwise here)"
         raise ModelError(
@@ -105,4 +128,4 @@ def put_on(model: Transformer, adapter: Adapter, folder: Path) -> None:
             place=str(path),
         )
     for name, parameter in expected.items():
-        parameter.data.copy_(found[name])
+        parameter.data.copy_(saved[name])

@@ -22,6 +22,7 @@ from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.norm import RMSNorm
 from chatgpt_cli.model.packed_linear import Linear, Quantization, pack_linear
 from chatgpt_cli.model.quantized import QuantizedLinear, QuantizedWeight, quantized_weights
+from chatgpt_cli.model.scores import NextScores
 from chatgpt_cli.model.transformer import Attention, Block, Transformer, matmul_attention
 
 # Tokens of a prompt computed at one time: enough for full speed, and the scores stay small.
@@ -138,25 +139,25 @@ class InferenceModel:
         for row, text in enumerate(texts):
             cache.lengths[first + row] = starts[row] + len(text)
 
-    def decode(self, cache: KVCache, ids: Sequence[int]) -> Tensor:
-        """One token more in every row of the cache: the logits after it, (rows, vocab)."""
+    def decode(self, cache: KVCache, ids: Sequence[int]) -> NextScores:
+        """One token more in every row of the cache: what comes after it."""
         lengths = list(cache.lengths)
         if self.native is not None:
-            logits = self.native(cache, ids, range(len(ids)), lengths)
+            scores = self.native(cache, ids, range(len(ids)), lengths)
         else:
             column = torch.tensor(ids).to(self.device)[:, None]
-            logits = self.logits(self._forward(column, cache, 0, lengths)[:, 0])
+            scores = NextScores.of(self.logits(self._forward(column, cache, 0, lengths)[:, 0]))
         cache.lengths = [length + 1 for length in lengths]
-        return logits
+        return scores
 
-    def extend(self, cache: KVCache, row: int, ids: Sequence[int]) -> Tensor:
-        """A few tokens more in one row: the logits after each of them, (tokens, vocab)."""
+    def extend(self, cache: KVCache, row: int, ids: Sequence[int]) -> NextScores:
+        """A few tokens more in one row: what comes after each of them."""
         if self.native is None:
-            return self.logits(self.read(cache, row, [ids])[0])
+            return NextScores.of(self.logits(self.read(cache, row, [ids])[0]))
         first = cache.lengths[row]
-        logits = self.native(cache, ids, [row] * len(ids), range(first, first + len(ids)))
+        scores = self.native(cache, ids, [row] * len(ids), range(first, first + len(ids)))
         cache.lengths[row] = first + len(ids)
-        return logits
+        return scores
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of every token, (..., vocab) float32."""

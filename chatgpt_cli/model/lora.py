@@ -24,6 +24,8 @@ class Adapter:
     dropout: float
     targets: tuple[str, ...]
     base: str
+    # Tokens whose embeddings are trained as well: those that the base has never seen.
+    tokens: tuple[int, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -78,6 +80,36 @@ class AdaptedLinear(nn.Linear):
         return linear
 
 
+class AdaptedTable(nn.Module):
+    """A table of token vectors, frozen but for some rows (PEFT's trainable tokens)."""
+
+    ids: Tensor
+
+    def __init__(self, table: nn.Embedding | nn.Linear, tokens: Sequence[int]) -> None:
+        super().__init__()
+        self.table = table
+        ids = torch.tensor(tokens, device=table.weight.device)
+        self.register_buffer("ids", ids, persistent=False)
+        self.lora_rows = nn.Parameter(table.weight.detach()[ids].clone())
+        self.off = False
+
+    @property
+    def weight(self) -> Tensor:
+        """(vocab, hidden) with the trained rows in their places."""
+        if self.off:
+            return self.table.weight
+        return self.table.weight.index_copy(0, self.ids, self.lora_rows.to(self.table.weight.dtype))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.embedding(input, self.weight)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Embedding | nn.Linear:
+        """An ordinary table of the same vectors."""
+        self.table.weight = nn.Parameter(self.weight.clone())
+        return self.table
+
+
 def add_adapter(model: Transformer, adapter: Adapter, *, seed: int) -> None:
     """Freeze the model and give its targets trainable matrices; A is the same on every device."""
     model.requires_grad_(False)
@@ -88,6 +120,10 @@ def add_adapter(model: Transformer, adapter: Adapter, *, seed: int) -> None:
         values = torch.rand(adapted.lora_A.shape, generator=generator) * 2 - 1
         adapted.lora_A.data.copy_(values * bound)
         setattr(owner, name, adapted)
+    if adapter.tokens:
+        for owner, name, table in list(_tables(model)):
+            assert not isinstance(table, AdaptedTable)
+            setattr(owner, name, AdaptedTable(table, adapter.tokens))
     model.adapter = adapter
 
 
@@ -96,6 +132,9 @@ def merge_adapter(model: Transformer) -> None:
     for owner, name, linear in list(_linears(model, ())):
         if isinstance(linear, AdaptedLinear):
             setattr(owner, name, linear.merged())
+    for owner, name, table in list(_tables(model)):
+        if isinstance(table, AdaptedTable):
+            setattr(owner, name, table.merged())
     model.adapter = None
     model.requires_grad_(True)
 
@@ -104,19 +143,33 @@ def merge_adapter(model: Transformer) -> None:
 def adapter_off(model: Transformer) -> Iterator[None]:
     """The model as it is without its adapter; afterwards with it again."""
     adapted = [one for one in model.modules() if isinstance(one, AdaptedLinear)]
+    tables = [one for one in model.modules() if isinstance(one, AdaptedTable)]
     scales = [one.scale for one in adapted]
     for one in adapted:
         one.scale = 0.0
+    for table in tables:
+        table.off = True
     try:
         yield
     finally:
         for one, scale in zip(adapted, scales, strict=True):
             one.scale = scale
+        for table in tables:
+            table.off = False
 
 
 def adapter_weights(model: Transformer) -> dict[str, Tensor]:
-    """The trained matrices by name, such as model.layers.0.mlp.up_proj.lora_A."""
+    """What is trained by name, such as model.layers.0.mlp.up_proj.lora_A."""
     return {name: p for name, p in model.named_parameters() if ".lora_" in name}
+
+
+def _tables(
+    model: Transformer,
+) -> Iterator[tuple[nn.Module, str, nn.Embedding | nn.Linear | AdaptedTable]]:
+    """The embedding of tokens, and the output matrix if it is another one."""
+    yield model.model, "embed_tokens", model.model.embed_tokens
+    if not model.config.tie_embeddings:
+        yield model, "lm_head", model.lm_head
 
 
 def _linears(

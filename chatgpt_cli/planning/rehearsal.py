@@ -162,6 +162,7 @@ def _text(config: Config, paths: RunPaths, scratch: RunPaths, tell: Tell) -> tup
         update={
             "sources": [SourceSection(path=str(file))],
             "validation_sources": [],
+            "in_parts": False,
             "validation_fraction": config.data.validation_fraction or 0.02,
         }
     )

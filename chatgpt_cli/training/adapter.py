@@ -6,15 +6,21 @@ from pathlib import Path
 
 from chatgpt_cli.config.schema import Config, LoraSection
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.interop.locate import Located, resolve_model
 from chatgpt_cli.model.lora import Adapter, adapter_weights
 from chatgpt_cli.model.quantized import quantized_weights
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 
-def new_adapter(section: LoraSection, base: Path, config: Config) -> Adapter:
+def new_adapter(
+    section: LoraSection, located: Located, config: Config, tokenizer: Tokenizer
+) -> Adapter:
     """What is to be trained; a name such as smollm2 stays one, a folder gets its whole path."""
-    named = config.model.from_
+    named, base = config.model.from_, located.folder
+    unseen = section.special_tokens
+    if unseen is None:
+        unseen = located.stage == "pretrain"
     is_name = named is not None and not Path(named).exists() and resolve_model(named) == base
     return Adapter(
         rank=section.rank,
@@ -22,6 +28,7 @@ def new_adapter(section: LoraSection, base: Path, config: Config) -> Adapter:
         dropout=section.dropout,
         targets=tuple(section.targets),
         base=str(named) if is_name else str(base.resolve()),
+        tokens=tuple(sorted(tokenizer.special_ids)) if unseen else (),
     )
 
 

@@ -20,6 +20,7 @@ from chatgpt_cli.training.loop import Prepared, Result, Trainer
 from chatgpt_cli.training.objective import Objective, TokenLoss
 from chatgpt_cli.training.pretrain import training_batches
 from chatgpt_cli.training.samples import Sampler
+from chatgpt_cli.training.scored import scored
 from chatgpt_cli.training.start import Finished, Mode, open_stage
 
 
@@ -54,7 +55,8 @@ def prepare(
             remedy="Add files of rows, such as `data: [my-rows.jsonl]` under finetune; "
             "`chatgpt inspect FILE` says which it can read.",
         )
-    base = locate_model(paths, model=None, stage="pretrain", base=config.model.from_).folder
+    located = locate_model(paths, model=None, stage="pretrain", base=config.model.from_)
+    base = located.folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
     length = config.sequence_length(section, loaded.config.context_length)
     data = load_task(config, loaded, length=length, place=str(base))
@@ -77,7 +79,7 @@ def prepare(
         teacher = Teacher.load(section.distill, tokenizer, causal=True, stage="auto")
         fingerprint["teacher"] = teacher.hash
     if section.lora is not None:
-        fingerprint["lora"] = section.lora.model_dump(mode="json")
+        fingerprint["lora"] = section.lora.model_dump(mode="json", exclude_none=True)
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.finetune, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -88,7 +90,7 @@ def prepare(
         shape = limited(read_config(start.folder), config.model)
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
-        add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+        add_adapter(model, new_adapter(section.lora, located, config, tokenizer), seed=config.seed)
     require_trainable(model, base, "finetune")
     if section.freeze_layers > shape.num_layers:
         raise ConfigError(
@@ -112,7 +114,7 @@ def prepare(
     trainer = Trainer(
         model=model,
         tokenizer=tokenizer,
-        objective=objective,
+        objective=scored(objective, config, tokenizer, shape, data.style),
         section=section,
         train=train,
         validation=data.validation(effort.evaluated_tokens(section)),

@@ -452,11 +452,12 @@ class Trainer:
                 result = self.objective.validate(self.model, self.validation)
             if self.section.sample_prompts:
                 self._draw_samples(self._parallel.gathered())
-        loss, before = result.nats_per_token, self.progress.best_loss
-        best = math.isfinite(loss) and (before is None or loss < before)
-        self.progress.validation_loss = loss
+        measure = result.nats_per_token if result.rank is None else result.rank
+        before = self.progress.best_loss
+        best = math.isfinite(measure) and (before is None or measure < before)
+        self.progress.validation_loss = measure
         if best:
-            self.progress.best_loss = result.nats_per_token
+            self.progress.best_loss = measure
             self.progress.best_step = self.progress.step
             self.progress.stale = 0
         else:

@@ -36,7 +36,8 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
             remedy="Add files of rows with prompt, chosen and rejected, such as "
             "`data: [my-pairs.jsonl]` under prefer.",
         )
-    base = locate_start(paths, "prefer", base=config.model.from_).folder
+    located = locate_start(paths, "prefer", base=config.model.from_)
+    base = located.folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
     model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
     require_writer(shape, str(base))
@@ -54,7 +55,7 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
         "train": pairs.train.fingerprint(),
     }
     if section.lora is not None:
-        fingerprint["lora"] = section.lora.model_dump(mode="json")
+        fingerprint["lora"] = section.lora.model_dump(mode="json", exclude_none=True)
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.prefer, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -75,7 +76,7 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
     if start is not None:
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
-        add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+        add_adapter(model, new_adapter(section.lora, located, config, tokenizer), seed=config.seed)
     require_trainable(model, base, "prefer")
     if model.adapter is not None:
         observe(Note(trained_share(model)))

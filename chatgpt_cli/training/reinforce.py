@@ -42,7 +42,8 @@ def reinforce(
             "`data: [my-rows.jsonl]` under reinforce.",
         )
     reward = reward_of(section)
-    base = locate_start(paths, "reinforce", base=config.model.from_).folder
+    located = locate_start(paths, "reinforce", base=config.model.from_)
+    base = located.folder
     loaded = load_model(base, config=limited(read_config(base), config.model))
     model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
     require_writer(shape, str(base))
@@ -64,7 +65,7 @@ def reinforce(
         "train": train.fingerprint(),
     }
     if section.lora is not None:
-        fingerprint["lora"] = section.lora.model_dump(mode="json")
+        fingerprint["lora"] = section.lora.model_dump(mode="json", exclude_none=True)
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.reinforce, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -78,7 +79,7 @@ def reinforce(
     if start is not None:
         model = load_model(start.folder, config=shape, merge=False).model
     elif section.lora is not None:
-        add_adapter(model, new_adapter(section.lora, base, config), seed=config.seed)
+        add_adapter(model, new_adapter(section.lora, located, config, tokenizer), seed=config.seed)
     require_trainable(model, base, "reinforce")
     if model.adapter is not None:
         observe(Note(trained_share(model)))

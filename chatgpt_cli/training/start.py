@@ -8,7 +8,7 @@ from typing import Literal
 from chatgpt_cli.checkpoints import Progress, newest_intact
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.files import discard
+from chatgpt_cli.files import set_aside
 from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.training.checkpoint import Saved, load_state
 from chatgpt_cli.training.distributed import on_first
@@ -19,7 +19,7 @@ Mode = Literal["new", "resume", "restart"]
 # Settings whose change would leave the saved state without meaning, and those after
 # which an evaluation cannot be compared with earlier ones.
 _FIXED = ("optimizer",)
-_OTHER_EVALUATION = ("eval_tokens", "validation_data")
+_OTHER_EVALUATION = ("eval_tokens", "validation_data", "best_by")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def open_stage(
     from its own checkpoint whatever the mode.
 
     Args:
-        stage: its files; `restart` removes what is there.
+        stage: its files; `restart` sets aside what is there.
         mode: what the user asked for.
         fingerprint: what a continuation may not change.
         settings: what it may change; changes are told.
@@ -55,7 +55,7 @@ def open_stage(
     """
     job = this_rank().job
     if mode == "restart" and not on_first(lambda: _is_of_job(stage, job)):
-        on_first(lambda: _remove(stage))
+        on_first(lambda: _put_aside(stage))
         return None
     folder = on_first(lambda: newest_intact(stage, lambda text: observe(Note(text, "warning"))))
     if folder is None:
@@ -63,8 +63,8 @@ def open_stage(
             observe(Note("There is no checkpoint to continue from; starting at the beginning."))
         return None
     saved = load_state(folder)
-    changed = _differences(saved.settings, settings)
-    fixed = _differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
+    changed = differences(saved.settings, settings)
+    fixed = differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
     changes = [line for line in changed if line not in fixed]
     done = saved.progress.finished
     if done and not changes and not fixed:
@@ -103,23 +103,24 @@ def _is_of_job(stage: StagePaths, job: str | None) -> bool:
     return folder is not None and load_state(folder).job == job
 
 
-def _remove(stage: StagePaths) -> None:
+def _put_aside(stage: StagePaths) -> None:
+    # Lost only once the new run has begun: it may fail over its settings.
     if stage.root.exists():
-        discard(stage.root)
+        set_aside(stage.root)
 
 
 def _of(lines: list[str], names: tuple[str, ...]) -> list[str]:
     """The differences that concern these settings."""
-    return [line for line in lines if line.partition(":")[0] in names]
+    return [line for line in lines if line.partition(":")[0].partition(".")[0] in names]
 
 
-def _differences(old: object, new: object, prefix: str = "") -> list[str]:
+def differences(old: object, new: object, prefix: str = "") -> list[str]:
     """Each value that differs, as "a.b: 1 → 2"."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines: list[str] = []
         for key in sorted(old.keys() | new.keys()):
             name = f"{prefix}.{key}" if prefix else str(key)
-            lines += _differences(old.get(key), new.get(key), name)
+            lines += differences(old.get(key), new.get(key), name)
         return lines
     if isinstance(old, tuple) or isinstance(new, tuple):
         # JSON has lists only.

@@ -30,6 +30,8 @@ class ValidationLoss:
     tokens: int
     # What else an objective measures, by name.
     details: Mapping[str, float] = field(default_factory=dict)
+    # What checkpoints are ranked by if not the loss; the lowest is the best.
+    rank: float | None = None
 
     @property
     def perplexity(self) -> float:

@@ -13,6 +13,7 @@ import zstandard
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data import encode
 from chatgpt_cli.data import preprocess as module
 from chatgpt_cli.data.preprocess import Prepared, preprocess
 from chatgpt_cli.data.shards import TokenShards
@@ -155,8 +156,8 @@ def test_nothing_changed_nothing_done(tmp_path: Path) -> None:
 
 
 def test_workers_do_not_change_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PARALLEL_BYTES", 1000)
-    monkeypatch.setattr(module, "_BATCH_CHARS", 500)
+    monkeypatch.setattr(encode, "_PARALLEL_BYTES", 1000)
+    monkeypatch.setattr(encode, "_BATCH_CHARS", 500)
     (tmp_path / "a.txt").write_text("\n\n".join(small_text(300)), encoding="utf-8")
     source = {"path": str(tmp_path / "a.txt"), "separator": "\n\n"}
     prints = []

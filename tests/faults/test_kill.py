@@ -138,3 +138,44 @@ def test_killed_preprocessing_begins_again(kills: int, prepared: Path, tmp_path:
         done += kill_when(process, reached)
         succeed(folder, "preprocess")
         assert _contents(folder) == expected
+
+
+@pytest.mark.parametrize("kills", [3, _slow(50)])
+def test_killed_preprocessing_in_parts_goes_on(kills: int, prepared: Path, tmp_path: Path) -> None:
+    """Each run goes on from what the ones before it had finished when they were killed."""
+    r = random.Random(kills)
+    begin = copy(prepared, tmp_path / "begin")
+    shutil.rmtree(begin / "run")
+    texts = (begin / "text.txt").read_text(encoding="utf-8").split("\n\n")
+    names = [f"text{number}.txt" for number in range(8)]
+    for number, name in enumerate(names):
+        (begin / name).write_text("\n\n".join(texts[number::8]), encoding="utf-8")
+    sources = ", ".join(f'{{path: {name}, separator: "\\n\\n"}}' for name in names)
+    command = (
+        "preprocess",
+        "--set", f"data.sources=[{sources}]",
+        "--set", "data.workers=1",
+        "--set", "data.near_duplicates={threshold: 0.7, shingle: 2}",
+    )  # fmt: skip
+    whole = copy(begin, tmp_path / "whole")
+    succeed(whole, *command, "--set", "data.in_parts=false")
+    done, went_on = 0, 0
+    folder = copy(begin, tmp_path / "killed")
+    while done < kills:
+        process = start(folder, *command, "--set", "data.in_parts=true")
+        moment = r.uniform(0, 0.4)
+
+        def reached(process: object = process, moment: float = moment) -> bool:
+            return processor_seconds(process) >= moment  # type: ignore[arg-type]
+
+        if kill_when(process, reached):
+            done += 1
+            continue
+        text = (folder / "output.txt").read_text(encoding="utf-8")
+        went_on += "Going on" in text
+        assert _contents(folder) == _contents(whole)
+        folder = copy(begin, tmp_path / "killed")
+    succeed(folder, *command, "--set", "data.in_parts=true")
+    assert _contents(folder) == _contents(whole)
+    assert not (folder / "run" / "parts").exists()
+    print(f"{went_on} of the runs that ended went on from finished parts")

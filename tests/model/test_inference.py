@@ -53,7 +53,7 @@ def test_rows_of_unequal_length(
     for row, length in enumerate(lengths):
         torch.testing.assert_close(first[row], expected[row, length - 1], atol=2e-5, rtol=1e-4)
     for step in range(4):
-        now = model.decode(cache, [int(ids[row, n + step]) for row, n in enumerate(lengths)])
+        now = model.decode(cache, [int(ids[row, n + step]) for row, n in enumerate(lengths)]).logits
         for row, length in enumerate(lengths):
             torch.testing.assert_close(now[row], expected[row, length + step], atol=2e-5, rtol=1e-4)
     # Row 0 leaves, row 2 takes its place; another begins with the first tokens of row 1.
@@ -76,7 +76,7 @@ def test_token_by_token(name: str, library: Any) -> None:
     cache = begin(model, 2, 8)
     model.prefill(cache, 0, ids[:, :1].tolist())
     for position in range(1, 8):
-        now = model.decode(cache, ids[:, position].tolist())
+        now = model.decode(cache, ids[:, position].tolist()).logits
         torch.testing.assert_close(now, expected[:, position], atol=2e-5, rtol=1e-4)
 
 

@@ -11,7 +11,13 @@ import torch
 from chatgpt_cli.config.schema import TrainingSection
 from chatgpt_cli.interop.huggingface import load_model, save_model
 from chatgpt_cli.model.inference import InferenceModel
-from chatgpt_cli.model.lora import Adapter, adapter_weights, add_adapter, merge_adapter
+from chatgpt_cli.model.lora import (
+    Adapter,
+    adapter_off,
+    adapter_weights,
+    add_adapter,
+    merge_adapter,
+)
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.loss import linear_cross_entropy
 from chatgpt_cli.training.optimizer import Optimizers
@@ -21,8 +27,13 @@ from tests.model.test_transformer import build
 TARGETS = ("q_proj", "v_proj", "up_proj", "down_proj")
 
 
-def adapted(model: Transformer, base: str = "somewhere", targets: Any = TARGETS) -> Transformer:
-    add_adapter(model, Adapter(4, 8.0, 0.0, tuple(targets), base), seed=1)
+def adapted(
+    model: Transformer,
+    base: str = "somewhere",
+    targets: Any = TARGETS,
+    tokens: tuple[int, ...] = (),
+) -> Transformer:
+    add_adapter(model, Adapter(4, 8.0, 0.0, tuple(targets), base, tokens), seed=1)
     return model
 
 
@@ -30,7 +41,7 @@ def spoil(model: Transformer) -> None:
     """As if trained: B is zero at first."""
     generator = torch.Generator().manual_seed(3)
     for name, parameter in adapter_weights(model).items():
-        if name.endswith("lora_B"):
+        if name.endswith(("lora_B", "lora_rows")):
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
 
 
@@ -38,23 +49,38 @@ def ids() -> torch.Tensor:
     return torch.randint(12, 60, (2, 12), generator=torch.Generator().manual_seed(2))
 
 
-def test_nothing_changes_at_first_and_merging_changes_nothing() -> None:
-    model = build(vocab_size=80).eval()
-    before = model(ids())
-    adapted(model)
-    assert torch.equal(model(ids()), before)
+# Without and with rows of the tables; 12 to 60 occur.
+TOKENS: list[tuple[int, ...]] = [(), (13, 40)]
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_nothing_changes_at_first_and_merging_changes_nothing(
+    tied: bool, tokens: tuple[int, ...]
+) -> None:
+    def logits(model: Transformer) -> torch.Tensor:
+        return model.logits(model(ids()))
+
+    model = build(vocab_size=80, tie_embeddings=tied).eval()
+    before = logits(model)
+    adapted(model, tokens=tokens)
+    assert torch.equal(logits(model), before)
     spoil(model)
-    beside = model(ids())
+    beside = logits(model)
     assert not torch.allclose(beside, before)
+    with adapter_off(model):
+        assert torch.equal(logits(model), before)
     merge_adapter(model)
-    torch.testing.assert_close(model(ids()), beside, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits(model), beside, atol=1e-5, rtol=1e-5)
     assert not adapter_weights(model) and all(p.requires_grad for p in model.parameters())
     names = [name for name, _ in model.named_parameters()]
-    assert names == [name for name, _ in build(vocab_size=80).named_parameters()]
+    expected = build(vocab_size=80, tie_embeddings=tied).named_parameters()
+    assert names == [name for name, _ in expected]
 
 
-def test_only_the_adapter_is_trained() -> None:
-    model = adapted(build(vocab_size=80))
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_only_the_adapter_is_trained(tokens: tuple[int, ...]) -> None:
+    model = adapted(build(vocab_size=80), tokens=tokens)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizers = Optimizers(model, TrainingSection.model_validate({"optimizer": "adamw"}))
     for _ in range(2):
@@ -93,28 +119,29 @@ def test_full_rank_equals_full_finetuning() -> None:
         assert torch.equal(parameter, fresh[name]) == (name.split(".")[-2] not in targets)
 
 
+@pytest.mark.parametrize("tokens", TOKENS)
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
-def test_peft_reads_what_is_saved(name: str, tmp_path: Path) -> None:
+def test_peft_reads_what_is_saved(name: str, tokens: tuple[int, ...], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     theirs = make_folder(tmp_path / "base", name)
     loaded = load_model(tmp_path / "base")
-    model = adapted(loaded.model, base=str(tmp_path / "base"))
+    model = adapted(loaded.model, base=str(tmp_path / "base"), tokens=tokens)
     spoil(model)
     save_model(model, loaded.tokenizer, tmp_path / "adapter")
     assert not (tmp_path / "adapter" / "model.safetensors").exists()
     wrapped = peft.PeftModel.from_pretrained(theirs, str(tmp_path / "adapter")).eval()
-    tokens = ids()
+    read = ids()
     with torch.no_grad():
-        ours = model.logits(model(tokens))
-        torch.testing.assert_close(wrapped(tokens).logits, ours, atol=1e-4, rtol=1e-4)
+        ours = model.logits(model(read))
+        torch.testing.assert_close(wrapped(read).logits, ours, atol=1e-4, rtol=1e-4)
         merged = load_model(tmp_path / "adapter").model
-        torch.testing.assert_close(merged.logits(merged(tokens)), ours, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(merged.logits(merged(read)), ours, atol=1e-4, rtol=1e-4)
         again = load_model(tmp_path / "adapter", merge=False).model
-        assert torch.equal(again.logits(again(tokens)), ours)
+        assert torch.equal(again.logits(again(read)), ours)
 
 
 def test_what_is_written_during_training_is_the_adapted_model() -> None:
-    model = adapted(build(vocab_size=80).eval())
+    model = adapted(build(vocab_size=80).eval(), tokens=(13, 40))
     spoil(model)
     writing = InferenceModel(model)
     cache = writing.new_cache()

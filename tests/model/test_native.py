@@ -11,6 +11,7 @@ from chatgpt_cli.model.native import library as native
 from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.model.native.linear import NativeLinear
 from chatgpt_cli.model.packed_linear import Quantization, pack_linear
+from chatgpt_cli.model.scores import NextScores
 from tests.model.test_transformer import build, tokens
 
 CPU = torch.device("cpu")
@@ -75,7 +76,7 @@ def test_how_many_are_computed_together_changes_no_bit(
         cache.reserve(len(rows), 6)
         cache.lengths = [0] * len(rows)
         for position in range(6):
-            last = model.decode(cache, ids[rows, position].tolist())
+            last = model.decode(cache, ids[rows, position].tolist()).logits
         return last
 
     together = logits(list(range(11)))
@@ -99,11 +100,26 @@ def test_several_tokens_of_a_row_are_as_one_by_one(
     one, many = caches
     singles = []
     for token in ids[1:6]:
-        singles.append(model.decode(one, [token] * 3)[1])
-    together = model.extend(many, 1, ids[1:6])
+        singles.append(model.decode(one, [token] * 3).logits[1])
+    together = model.extend(many, 1, ids[1:6]).logits
     assert torch.equal(together, torch.stack(singles))
     assert many.lengths == [1, 6, 1]
     assert torch.equal(one.store[:, 1, :, :6], many.store[:, 1, :, :6])
+
+
+@pytest.mark.parametrize("vocab_size", [77, 96, 7])
+def test_the_best_token_and_the_sum(compiled: Any, vocab_size: int) -> None:
+    """Of vocabularies that fill vectors and that do not; of equal logits the first is best."""
+    trained = build(vocab_size=vocab_size)
+    trained.model.embed_tokens.weight.data[5] = trained.model.embed_tokens.weight.data[3]
+    model = InferenceModel(trained, library=compiled)
+    cache = model.new_cache()
+    cache.reserve(vocab_size, 1)
+    cache.lengths = [0] * vocab_size
+    found = model.decode(cache, list(range(vocab_size)))
+    expected = NextScores.of(found.logits)
+    assert torch.equal(found.best, expected.best)
+    torch.testing.assert_close(found.total, expected.total, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("quantization", ["none", "int8", "int4"])
@@ -130,7 +146,7 @@ def test_logits_are_those_of_pytorch(
         cache.reserve(3, 9)
         cache.lengths = [0] * 3
         model.prefill(cache, 0, [ids[0, :8].tolist(), ids[1, :3].tolist(), ids[2, :5].tolist()])
-        after.append(model.decode(cache, [int(ids[0, 8]), int(ids[1, 3]), int(ids[2, 5])]))
+        after.append(model.decode(cache, [int(ids[0, 8]), int(ids[1, 3]), int(ids[2, 5])]).logits)
     error = float((after[1] - after[0]).norm() / after[0].norm())
     # Without bits to save only the order of sums differs; else vectors are rounded too.
     assert error < (1e-5 if quantization == "none" else 0.06)

@@ -282,3 +282,12 @@ def test_new_scores_are_zero_and_the_rest_is_the_base() -> None:
     classifier = base.with_labels(("a", "b"))
     assert isinstance(classifier, Transformer) and not classifier.score.weight.any()
     assert torch.equal(classifier.model.embed_tokens.weight, base.model.embed_tokens.weight)
+
+
+def test_the_best_by_f1_of_labels(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task = f"{{name: dev, data: {labelled / 'labelled.jsonl'}, metrics: [f1]}}"
+    more = ("finetune.best_by={task: dev, metric: f1}", f"evaluate.tasks=[{task}]")
+    _pretrained(labelled)
+    options = ["--config", str(labelled / "chatgpt.yaml"), *_options(labelled, *more)]
+    assert main(["finetune", *options]) == 0
+    assert "best dev f1 1.0000 at step" in capsys.readouterr().out

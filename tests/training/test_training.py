@@ -5,8 +5,10 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,12 +19,13 @@ from chatgpt_cli.config.paths import STAGES, RunPaths, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
 from chatgpt_cli.errors import ConfigError, DataError, ModelError, TrainingError
+from chatgpt_cli.evaluation.metrics.score import Score
 from chatgpt_cli.interop.huggingface import load_model, weights_hash
 from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.interop.quantization import write_quantized
 from chatgpt_cli.model.lora import adapter_weights
 from chatgpt_cli.model.quantized import quantized_weights
-from chatgpt_cli.training import device, memory, objective
+from chatgpt_cli.training import device, memory, objective, scored
 from chatgpt_cli.training.events import Event, Note, StepDone
 from chatgpt_cli.training.finetune import finetune
 from chatgpt_cli.training.loop import Result
@@ -431,3 +434,37 @@ def test_a_shard_with_another_token_is_refused(project: Path) -> None:
     shard.write_bytes(data)
     with pytest.raises(DataError, match="not what was written"):
         _train(project, "pretrain")
+
+
+def test_the_best_by_a_score_of_written_answers(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best is where the answers were, whatever the loss; two worse evaluations end it."""
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    values = iter([0.2, 0.7, 0.5, 0.6])
+    asked: list[int] = []
+
+    def run_task(task: Any, rows: list[Any], metrics: list[str], *_: Any, **__: Any) -> Any:
+        asked.append(len(rows))
+        assert (task.name, metrics) == ("dev", ["bleu"])
+        score = Score(np.zeros(1), np.zeros((1, 1)), lambda _: np.asarray(next(values)), digits=1)
+        return SimpleNamespace(scores={"bleu": score})
+
+    monkeypatch.setattr(scored, "run_task", run_task)
+    settings = (
+        "finetune.best_by={task: dev, metric: bleu, rows: 3}",
+        f"evaluate.tasks=[{{name: dev, data: {project / 'rows.jsonl'}, metrics: [bleu]}}]",
+        "finetune.budget=30 steps", "finetune.eval_every=2", "finetune.early_stopping=2",
+    )  # fmt: skip
+    result = _train(project, "finetune", *settings)
+    assert isinstance(result, Result) and result.reason == "early stopping"
+    assert (result.progress.best_step, result.progress.best_loss) == (4, -0.7)
+    assert asked == [3] * 4
+    found = [r for r in read_metrics(paths.finetune.metrics) if r["type"] == "validation"]
+    assert [record["dev bleu"] for record in found] == [0.2, 0.7, 0.5, 0.6]
+    assert [record["best"] for record in found] == [True, True, False, False]
+    assert all(record["loss"] > 0 for record in found)
+
+    with pytest.raises(ConfigError, match="no task other"):
+        _train(project, "finetune", *settings, "finetune.best_by.task=other", mode="restart")

@@ -1,0 +1,1 @@
+"""The forms that rows come in, recognised by their fields."""

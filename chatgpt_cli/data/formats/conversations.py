@@ -183,4 +183,5 @@ def _chat(row: Row, place: str, whole: list[Message]) -> ChatRow:
 
 
 def is_chinese(text: str) -> bool:
+    """Whether a Chinese character is in it."""
     return any("\u4e00" <= character <= "\u9fff" for character in text)

@@ -85,6 +85,7 @@ class Row:
 
 
 def missing(field: str) -> RowFault:
+    """The fault of a row that lacks a field."""
     return RowFault(f"{field} is missing or null", field=field, kind="field is missing")
 
 

@@ -47,6 +47,7 @@ def conversation(row: Row) -> list[Message] | None:
 
 
 def needed(row: Row) -> tuple[str, list[Any]]:
+    """The field with the turns, and these. Raises RowFault if the row has none."""
     found = row.items(*_TURN_LISTS)
     if found is None:
         raise missing(_TURN_LISTS[0])

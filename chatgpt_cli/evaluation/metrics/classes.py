@@ -165,26 +165,31 @@ def _mean_of_present(values: Floats, answered: Floats, support: Floats) -> Float
 
 
 def macro_f1(sums: Floats) -> Floats:
+    """Mean over the classes of F1, 2 hits / (answers + truths)."""
     hits, answered, support = _parts(sums)
     return _mean_of_present(divide(2 * hits, answered + support), answered, support)
 
 
 def macro_precision(sums: Floats) -> Floats:
+    """Mean over the classes of hits / answers."""
     hits, answered, support = _parts(sums)
     return _mean_of_present(divide(hits, answered), answered, support)
 
 
 def macro_recall(sums: Floats) -> Floats:
+    """Mean over the classes of hits / truths."""
     hits, answered, support = _parts(sums)
     return _mean_of_present(divide(hits, support), answered, support)
 
 
 def micro_f1(sums: Floats) -> Floats:
+    """F1 of all classes' counts together."""
     hits, answered, support = _parts(sums)
     return divide(2 * hits.sum(-1), answered.sum(-1) + support.sum(-1))
 
 
 def weighted_f1(sums: Floats) -> Floats:
+    """Mean over the classes of F1, each as often as it is the truth."""
     hits, answered, support = _parts(sums)
     values = divide(2 * hits, answered + support)
     return divide((values * support).sum(-1), support.sum(-1))

@@ -57,6 +57,13 @@ struct Tokens {
   int64_t several;  // of one row: each must see the keys of those before it
 };
 
+// What comes next after each token.
+struct Scores {
+  float* logits;  // (count, vocab)
+  int64_t* best;  // the highest one's place, the first of several
+  float* total;   // log of the sum of their exponentials
+};
+
 namespace {
 
 // Threads wait for each other awake; if that takes long, others may have the processor.
@@ -239,6 +246,23 @@ void soften(float* scores, int64_t count) {
   for (int64_t slot = 0; slot < count; slot++) scores[slot] *= scale;
 }
 
+// The place of the highest logit, and the logarithm of the sum of all exponentials.
+void summarise(const float* logits, int64_t count, int64_t* best, float* total) {
+  const int64_t whole = count / LANES * LANES;
+  Floats most = spread(-INFINITY), sums = {};
+  for (int64_t i = 0; i < whole; i += LANES) {
+    const Floats some = load<Floats>(logits + i);
+    most = some > most ? some : most;
+  }
+  float highest = most_of(most), sum = 0;
+  for (int64_t i = whole; i < count; i++) highest = std::max(highest, logits[i]);
+  for (int64_t i = 0; i < whole; i += LANES)
+    sums += exponential(load<Floats>(logits + i) - highest);
+  for (int64_t i = whole; i < count; i++) sum += std::exp(logits[i] - highest);
+  *best = std::find(logits, logits + count - 1, highest) - logits;
+  *total = highest + std::log(sum + sum_of(sums));
+}
+
 template <int V, class T>
 void attend_head(const float* query, const T* keys, const T* values, int64_t count, int64_t size,
                  float* scores, float* mixed, const T* next) {
@@ -250,8 +274,8 @@ void attend_head(const float* query, const T* keys, const T* values, int64_t cou
 // What all threads share while they compute.
 class Step {
  public:
-  Step(const Model& model, const Cache& cache, const Tokens& tokens, float* logits, int threads)
-      : m_(model), cache_(cache), tokens_(tokens), rows_(tokens.count), logits_(logits),
+  Step(const Model& model, const Cache& cache, const Tokens& tokens, const Scores& scores, int threads)
+      : m_(model), cache_(cache), tokens_(tokens), rows_(tokens.count), scores_(scores),
         threads_(threads), barrier_(threads) {
     const int64_t heads_width = m_.heads * m_.head_dim;
     qkv_width_ = heads_width + 2 * m_.kv_heads * m_.head_dim;
@@ -290,7 +314,11 @@ class Step {
       product(thread, layer.down, prepare(thread, layer.down, nullptr, up_), {x_, m_.hidden, true});
       barrier_.wait();
     }
-    product(thread, m_.head, prepare(thread, m_.head, &m_.norm, x_), {logits_, m_.head.outputs, false});
+    const int64_t vocab = m_.head.outputs;
+    product(thread, m_.head, prepare(thread, m_.head, &m_.norm, x_), {scores_.logits, vocab, false});
+    barrier_.wait();
+    for (int64_t row = thread; row < rows_; row += threads_)
+      summarise(scores_.logits + row * vocab, vocab, scores_.best + row, scores_.total + row);
   }
 
  private:
@@ -414,7 +442,7 @@ class Step {
   const Cache& cache_;
   const Tokens& tokens_;
   const int64_t rows_;
-  float* const logits_;
+  const Scores& scores_;
   const int threads_;
   Barrier barrier_;
   std::unique_ptr<float[]> memory_;
@@ -427,15 +455,15 @@ class Step {
 
 extern "C" {
 
-// Logits (count, vocab) after each token; keys and values go to the cache.
-void decode(const Model* model, const Cache* cache, const Tokens* tokens, float* logits,
+// Scores after each token; keys and values go to the cache.
+void decode(const Model* model, const Cache* cache, const Tokens* tokens, const Scores* scores,
             int64_t threads) {
   std::unique_ptr<Step> step;
 #pragma omp parallel num_threads((int)threads)
   {
     // There may be fewer threads than were asked for.
 #pragma omp single
-    step = std::make_unique<Step>(*model, *cache, *tokens, logits, omp_get_num_threads());
+    step = std::make_unique<Step>(*model, *cache, *tokens, *scores, omp_get_num_threads());
     step->run(omp_get_thread_num());
   }
 }

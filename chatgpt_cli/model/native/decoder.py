@@ -12,6 +12,7 @@ from torch import Tensor
 from chatgpt_cli.model.kv_cache import KVCache
 from chatgpt_cli.model.native import library as native
 from chatgpt_cli.model.native.linear import NativeLinear
+from chatgpt_cli.model.scores import NextScores
 
 if TYPE_CHECKING:
     from chatgpt_cli.model.inference import InferenceModel, LayerWeights, NormWeights
@@ -49,8 +50,8 @@ class NativeDecoder:
 
     def __call__(
         self, cache: KVCache, ids: Sequence[int], rows: Sequence[int], slots: Sequence[int]
-    ) -> Tensor:
-        """Logits after each token, (tokens, vocab) float32; keys and values go to the cache.
+    ) -> NextScores:
+        """What comes after each token; keys and values go to the cache.
 
         Args:
             cache: what was read before.
@@ -64,7 +65,14 @@ class NativeDecoder:
         count = len(ids)
         if min(ids) < 0 or max(ids) >= self._vocab or max(slots) >= cache.slots:
             raise IndexError("no such token, or no slot left")
-        logits = torch.empty(count, self._vocab)
+        found = NextScores(
+            torch.empty(count, self._vocab),
+            torch.empty(count, dtype=torch.int64),
+            torch.empty(count),
+        )
+        scores = native.Scores(
+            found.logits.data_ptr(), found.best.data_ptr(), found.total.data_ptr()
+        )
         numbers = ctypes.c_int64 * count
         several = len(set(rows)) < count
         tokens = native.Tokens(numbers(*ids), numbers(*rows), numbers(*slots), count, several)
@@ -72,9 +80,9 @@ class NativeDecoder:
         store = native.Cache(cache.store.data_ptr(), narrow, cache.store.shape[1], cache.slots)
         self._library.decode(
             ctypes.byref(self._model), ctypes.byref(store), ctypes.byref(tokens),
-            logits.data_ptr(), torch.get_num_threads(),
+            ctypes.byref(scores), torch.get_num_threads(),
         )  # fmt: skip
-        return logits
+        return found
 
 
 def _layer(layer: LayerWeights) -> native.Layer:

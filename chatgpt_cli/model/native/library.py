@@ -107,6 +107,16 @@ class Tokens(ctypes.Structure):
     )
 
 
+class Scores(ctypes.Structure):
+    """As in decode.cpp."""
+
+    _fields_ = (
+        ("logits", ctypes.c_void_p),
+        ("best", ctypes.c_void_p),
+        ("total", ctypes.c_void_p),
+    )
+
+
 def load_library(device: torch.device, *, build: bool) -> ctypes.CDLL | None:
     """The compiled code; None where it cannot be had or is of no use.
 

@@ -1,0 +1,1 @@
+"""Leaving out documents: by rules, by language, and what nearly repeats another."""

@@ -1,0 +1,1 @@
+"""Preprocessing in parts, which several workers and machines share."""

@@ -1,0 +1,205 @@
+"""provenance.json: the configuration, the environment and the data of a part of a run.
+
+Each stage of training has one, and the preprocessed text. A stage that was continued has
+a session for each time that began with something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from chatgpt_cli import __version__
+from chatgpt_cli.config.paths import PACKAGE, StageName
+from chatgpt_cli.config.schema import Config
+from chatgpt_cli.data.sources import DataFile, find_files
+from chatgpt_cli.errors import ChatGPTError, DataError
+from chatgpt_cli.files import sha256, write_json
+from chatgpt_cli.training.events import Event, Observer, StepDone
+
+NAME = "provenance.json"
+_FORMAT = 1
+# Packages whose other version can change a number.
+_PACKAGES = ("torch", "numpy", "sentencepiece", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True)
+class Session:
+    """With what a part of a run began, or was continued."""
+
+    step: int
+    config: dict[str, Any]
+    # The folder that relative paths in the configuration start from.
+    folder: str
+    environment: dict[str, Any]
+    # Data files by name: SHA-256, or for files elsewhere size and time.
+    files: dict[str, str]
+
+
+_SESSIONS = TypeAdapter(list[Session])
+
+
+def environment() -> dict[str, Any]:
+    """Versions, the program's own code, the processor, and PyTorch's number of threads."""
+    import torch
+
+    return {
+        "chatgpt-cli": __version__,
+        "code": _hash_of_code(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the operating system gives it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _hash_of_code() -> str:
+    """One SHA-256 of the package's source files, so that an edited copy is told apart."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def text_files(config: Config) -> dict[str, str]:
+    """The files of `data.sources` and `data.validation_sources`, with their hashes.
+
+    Raises:
+        DataError: if one is missing.
+    """
+    return _hashes(s.path for s in (*config.data.sources, *config.data.validation_sources))
+
+
+def row_files(config: Config, stage: StageName) -> dict[str, str]:
+    """The files of rows that a stage reads, with their hashes; pretraining reads none.
+
+    Raises:
+        DataError: if one is missing.
+    """
+    section = getattr(config, stage)
+    named = [*getattr(section, "data", []), *getattr(section, "validation_data", [])]
+    return _hashes(
+        path
+        for one in named
+        for path in ([one] if isinstance(one, str) else [one.source, one.target])
+    )
+
+
+def _hashes(paths: Iterable[str]) -> dict[str, str]:
+    files = {file.name: file for path in paths for file in find_files(path, _any_kind(path))}
+    try:
+        return {name: _hash(file) for name, file in files.items()}
+    except OSError as error:
+        raise DataError(
+            f"the file cannot be read ({error.strerror})", place=str(error.filename)
+        ) from error
+
+
+def _any_kind(path: str) -> tuple[str, ...]:
+    """The kinds of text, and whatever a single file's name ends with."""
+    from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES
+
+    known = TEXT_SUFFIXES + ROW_SUFFIXES
+    return known if any(mark in path for mark in "*?[") else (*known, Path(path).suffix.lower())
+
+
+def _hash(file: DataFile) -> str:
+    if "://" in file.url:
+        return f"{file.size} bytes, {file.modified}"
+    return sha256(Path(file.url))
+
+
+def write_record(folder: Path, sessions: list[Session]) -> None:
+    """Write a part's provenance.json, all of it or nothing."""
+    write_json(folder / NAME, {"format": _FORMAT, "sessions": [asdict(one) for one in sessions]})
+
+
+def read_record(folder: Path) -> list[Session]:
+    """The sessions of a part of a run, oldest first; none where nothing was recorded.
+
+    Raises:
+        DataError: if the file is not as it was written.
+    """
+    path = folder / NAME
+    try:
+        return _SESSIONS.validate_python(json.loads(path.read_text(encoding="utf-8"))["sessions"])
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
+        raise DataError(
+            f"what the run was made of cannot be read ({type(error).__name__})",
+            place=str(path),
+            remedy="Restore the file from a copy; without it the run cannot be repeated.",
+        ) from error
+
+
+def session(config: Config, files: dict[str, str], *, step: int = 0) -> Session:
+    """What is so now."""
+    values = config.model_dump(mode="json", by_alias=True)
+    return Session(step, values, str(Path.cwd()), environment(), files)
+
+
+class Recorder:
+    """Passes events on, and notes what training was made of once its first step is done.
+
+    Not earlier: only then is it certain that an earlier run is not refused or replaced.
+    """
+
+    def __init__(self, stage: Path, config: Config, name: StageName, then: Observer) -> None:
+        """Args:
+        stage: the stage's folder.
+        config: the project.
+        name: the stage.
+        then: is told every event.
+        """
+        self._stage, self._config, self._then = stage, config, then
+        try:
+            self._files: dict[str, str] | None = row_files(config, name)
+        except (ChatGPTError, OSError):
+            # Training reads the same files, and says what is wrong with them.
+            self._files = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone) and self._files is not None:
+            # A record that cannot be written should not end hours of training.
+            with suppress(OSError, DataError):
+                self._note(session(self._config, self._files, step=event.step - 1))
+            self._files = None
+        self._then(event)
+
+    def _note(self, now: Session) -> None:
+        before = read_record(self._stage) if now.step else []
+        if before and (before[-1].config, before[-1].environment, before[-1].files) == (
+            now.config,
+            now.environment,
+            now.files,
+        ):
+            return
+        write_record(self._stage, [*before, now])
