@@ -35,6 +35,7 @@ COMMANDS = {
     "quantize": "Write the model in 8 or 4 bits, and measure what that changes.",
     "export": "Write the model as a .gguf file, or with an adapter merged in.",
     "doctor": "What is installed, what this machine can do, what is missing.",
+    "completion": "Let Tab complete commands, options and settings in your shell.",
 }
 
 # Commands that compute for long, and should not suffer from what else runs.

@@ -124,6 +124,12 @@ def _show(output: Output, manifest: dict[str, Any]) -> None:
         ["at most", "documents"],
         [[f"{int(most):,}", f"{count:,}"] for most, count in report["lengths"].items()],
     )
+    if not manifest["splits"]["validation"]["tokens"]:
+        output.warn(
+            "No document was kept aside for validation, so no model can be trained. With few "
+            "documents set data.split: tail, which keeps the end of the text aside; or give the "
+            "source a separator that divides it into documents."
+        )
     if report["rejected"]:
         output.table(
             "Left out by data.languages and data.filters",

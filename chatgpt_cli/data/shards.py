@@ -53,7 +53,8 @@ class ShardWriter:
     def add(self, ids: np.ndarray, size: int) -> None:
         """Append one document of `size` UTF-8 bytes, its [BOS] and [EOS] included in `ids`."""
         self._starts.append(self._held)
-        self._pieces.append(ids)
+        # A copy: a view would hold the whole batch, or map the whole file, that it is of.
+        self._pieces.append(np.array(ids, dtype=self.dtype))
         self._held += len(ids)
         self.tokens += len(ids)
         self.documents += 1
@@ -74,7 +75,7 @@ class ShardWriter:
 
     def _flush(self) -> None:
         name = f"{self.split}-{len(self.shards):05d}"
-        tokens = np.concatenate(self._pieces).astype(self.dtype)
+        tokens = np.concatenate(self._pieces)
         path, starts = self.folder / f"{name}.npy", self.folder / f"{name}.docs.npy"
         try:
             np.save(path, tokens)

@@ -111,6 +111,12 @@ def plan(
     wanted = [name for name in metrics if name not in LIKELIHOOD]
     declared = [(task, [name for name in wanted if name in task.metrics]) for task in chosen]
     nowhere = [name for name in wanted if not any(name in found for _, found in declared)]
+    if nowhere and not chosen:
+        raise ConfigError(
+            f"there is no task whose answers {nowhere[0]} could score",
+            place="evaluate.tasks",
+            remedy="Name rows to test with: name, data and metrics (docs/evaluation.md).",
+        )
     for name in nowhere:
         if not any(task.suits(name) for task in chosen):
             raise ConfigError(

@@ -28,6 +28,9 @@ from chatgpt_cli.training.events import Event, Observer, StepDone
 
 NAME = "provenance.json"
 _FORMAT = 1
+# Bytes of data above which files are told apart by size and time: reading them for their
+# hashes alone would take minutes.
+_HASHED = 50_000_000_000
 # Packages whose other version can change a number.
 _PACKAGES = ("torch", "numpy", "sentencepiece", "tokenizers", "safetensors")
 
@@ -114,8 +117,9 @@ def row_files(config: Config, stage: StageName) -> dict[str, str]:
 
 def _hashes(paths: Iterable[str]) -> dict[str, str]:
     files = {file.name: file for path in paths for file in find_files(path, _any_kind(path))}
+    small = sum(file.size for file in files.values()) <= _HASHED
     try:
-        return {name: _hash(file) for name, file in files.items()}
+        return {name: _hash(file, read=small) for name, file in files.items()}
     except OSError as error:
         raise DataError(
             f"the file cannot be read ({error.strerror})", place=str(error.filename)
@@ -130,8 +134,9 @@ def _any_kind(path: str) -> tuple[str, ...]:
     return known if any(mark in path for mark in "*?[") else (*known, Path(path).suffix.lower())
 
 
-def _hash(file: DataFile) -> str:
-    if "://" in file.url:
+def _hash(file: DataFile, *, read: bool) -> str:
+    """SHA-256, or size and time of what is elsewhere or too much to read for this."""
+    if "://" in file.url or not read:
         return f"{file.size} bytes, {file.modified}"
     return sha256(Path(file.url))
 

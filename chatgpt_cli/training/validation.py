@@ -67,7 +67,8 @@ def mean_loss(documents: np.ndarray) -> ValidationLoss:
         raise DataError(
             "the validation data has no token to predict",
             place="data.validation_fraction",
-            remedy="Keep more text aside for validation, or name data.validation_sources.",
+            remedy="With few documents set data.split: tail, which keeps the end of the text "
+            "aside, or name data.validation_sources; then `chatgpt preprocess` again.",
         )
     return ValidationLoss(
         nats_per_token=nats / targets,

@@ -18,7 +18,7 @@ from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.special import SPECIAL_TOKENS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-from chatgpt_cli.training.checkpoint import save_checkpoint
+from chatgpt_cli.training.checkpoint import random_state, save_checkpoint
 from chatgpt_cli.training.metrics_log import Mark
 
 TEXT = ["the cat sat on the mat", "the dog saw the sun", "a cat and a dog ran", "天空是蓝色的"]
@@ -88,7 +88,7 @@ def save_run(root: Path, stage: str, model: Transformer, tokenizer: Tokenizer) -
     """Write a run with this model; returns the YAML file."""
     save_checkpoint(
         StagePaths(root / stage), model=model, tokenizer=tokenizer, progress=Progress(step=1),
-        fingerprint={}, settings={}, metrics=Mark(), optimizer={},
+        fingerprint={}, settings={}, metrics=Mark(), optimizer={}, rng=[random_state()],
     )  # fmt: skip
     config = root / "chatgpt.yaml"
     values = {"run_dir": str(root), "hardware": {"precision": "float32"},

@@ -47,8 +47,8 @@ def _arguments(line: str) -> list[str]:
     """A command line's arguments; a comment begins with # after a blank."""
     for separator in (" | ", " > ", " >> ", " && "):
         line = line.partition(separator)[0]
-    # A loop's variables are numbers in these pages.
-    line = re.sub(r"\$(rate|seed)\b", "1", line)
+    # Variables are numbers in these pages, but for keys, which can be anything.
+    line = re.sub(r"\$\{?\w+\}?", "1", line)
     return shlex.split(line, comments=True)[1:]
 
 

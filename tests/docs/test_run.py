@@ -7,6 +7,7 @@ page does not mark as not run must end with exit code 0.
 from __future__ import annotations
 
 import io
+import re
 import runpy
 import shutil
 import sys
@@ -34,10 +35,26 @@ _SMALL = [
     *(f"{stage}.sequence_length=64" for stage in _STAGES),
     "reinforce.max_tokens=4",
 ]
-_OWN_SHAPE = ["model.preset=nano", "model.num_layers=1", "tokenizer.vocab_size=400"]
-_WITHOUT_SETTINGS = ("init", "compare", "runs", "reproduce", "doctor")
+_OWN_MODEL = [
+    "model.num_layers=1",
+    "tokenizer.vocab_size=400",
+    "finetune.data=[rows.jsonl]",
+    # The text is one document.
+    "data.split=tail",
+    "data.validation_fraction=0.1",
+]
+# What the built-in configurations read is made for minutes.
+_BUILTIN = ["data.sources=[text.txt]", "model.context_length=256"]
+_WITHOUT_SETTINGS = ("init", "completion", "compare", "runs", "reproduce", "doctor")
 # Names in the pages, and what they stand for here.
-_NAMES = {"Qwen/Qwen3-0.6B": "base-model", "smollm2": "base-model"}
+_NAMES = {
+    "Qwen/Qwen3-0.6B": "base-model",
+    "smollm2": "base-model",
+    "runs/NAME": "run",
+    "FILE…": "rows.jsonl",
+    "文件…": "rows.jsonl",
+    "我的文本/": "my-texts/",
+}
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +103,15 @@ def test_the_blocks_of_a_page_run(
 
 
 def _write(path: Path, text: str) -> None:
-    for name, stand_in in _NAMES.items():
-        text = text.replace(name, stand_in)
+    text = _named(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _named(text: str) -> str:
+    for name, stand_in in _NAMES.items():
+        text = text.replace(name, stand_in)
+    return text
 
 
 def _run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +122,7 @@ def _run(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
         if "--help" in arguments:
             continue
         monkeypatch.setattr(sys, "stdin", io.StringIO())
-        code = main(_made_small([_NAMES.get(one, one) for one in arguments]))
+        code = main(_made_small([_named(one) for one in arguments]))
         assert code == 0, f"{block.place}: chatgpt {' '.join(arguments)}"
 
 
@@ -110,6 +132,10 @@ def _made_small(arguments: list[str]) -> list[str]:
     if arguments[0] in _WITHOUT_SETTINGS:
         return arguments
     there = Path("chatgpt.yaml").read_text(encoding="utf-8")
-    shape = [] if "from:" in there else _OWN_SHAPE
-    small = [part for one in (*_SMALL, *shape) for part in ("--set", one)]
+    changes = list(_SMALL)
+    if "--config" in arguments:
+        changes += _OWN_MODEL + _BUILTIN
+    elif not re.search(r"^model: {from:", there, re.MULTILINE):
+        changes += _OWN_MODEL
+    small = [part for one in changes for part in ("--set", one)]
     return [arguments[0], *small, *arguments[1:]]

@@ -181,6 +181,7 @@ MISTAKES = [
     (_T, "pretrain --resume --set seed=5", 2, "1234 → 5", "run/pretrain:", "--restart"),
     (_T, "evaluate --set run_dir=hurt", 1, "damaged", "hurt/finetune", "--resume"),
     (_T, "evaluate --metric blue", 2, "did you mean bleu", "--metric", "There are"),
+    (_T, "evaluate --metric bleu --set evaluate.tasks=[]", 2, "no task", "evaluate.tasks:", "rows"),
     (_T, "evaluate --task sey", 2, "did you mean say", "--task", "There are"),
     (_T, "evaluate --set evaluate.tasks.0.data=no.jsonl", 1, "no file", "no.jsonl:", "relative"),
     (_T, "compare run", 1, "two runs", "comparing", "RUN_B"),
@@ -279,3 +280,18 @@ def test_settings_that_came_too_late_are_told(
     monkeypatch.chdir(folders.trained)
     assert main(["pretrain", "--set", "tokenizer.vocab_size=390"]) == 0
     assert "tokenizer.vocab_size: 400 → 390 has changed since" in capsys.readouterr().out
+
+
+def test_a_single_document_leaves_nothing_to_validate_with(
+    folders: _Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newcomer's one file without blank lines: told at once, and again where it stops."""
+    monkeypatch.chdir(folders.new)
+    one = ["--set", "data.sources=[text.txt]", "--set", "run_dir=single"]
+    assert main(["preprocess", *one]) == 0
+    assert "data.split: tail" in capsys.readouterr().out
+    assert main(["pretrain", *one]) == 1
+    assert "data.split: tail" in capsys.readouterr().err
+    tail = ["--set", "data.split=tail"]
+    assert main(["preprocess", *one, *tail]) == 0
+    assert main(["pretrain", *one, *tail]) == 0

@@ -149,7 +149,7 @@ def _checkpoint() -> Path:
     from chatgpt_cli.config.model import ModelConfig
     from chatgpt_cli.model.transformer import Transformer
     from chatgpt_cli.tokenizer.train import train_tokenizer
-    from chatgpt_cli.training.checkpoint import save_checkpoint
+    from chatgpt_cli.training.checkpoint import random_state, save_checkpoint
     from tests.conftest import small_text
 
     tokenizer = train_tokenizer(small_text(60), TokenizerSection(vocab_size=330))
@@ -169,6 +169,7 @@ def _checkpoint() -> Path:
         settings={"optimizer": "adamw"},
         metrics=Mark(),
         optimizer={f"0.{n}.exp_avg": torch.zeros_like(p) for n, p in model.named_parameters()},
+        rng=[random_state()],
     )
 
 

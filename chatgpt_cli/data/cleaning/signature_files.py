@@ -53,20 +53,21 @@ class SignatureFiles:
 
     def __init__(self, folders: Sequence[Path], counts: Sequence[int], bands: int) -> None:
         self.bands = bands
+        self._folders = list(folders)
+        self._counts = list(counts)
         self._ends = np.cumsum(counts)
-        self._parts = [
-            (
-                np.memmap(folder / _ROWS, np.uint16, mode="r", shape=(count, PERMUTATIONS)),
-                np.memmap(folder / _KEYS, np.uint64, mode="r", shape=(bands, count)),
-            )
-            if count
-            else (np.zeros((0, PERMUTATIONS), np.uint16), np.zeros((bands, 0), np.uint64))
-            for folder, count in zip(folders, counts, strict=True)
-        ]
 
     def keys(self, band: int) -> np.ndarray:
         """(documents,) uint64: the keys of a band."""
-        return np.concatenate([keys[band] for _, keys in self._parts])
+        size = np.dtype(np.uint64).itemsize
+        return np.concatenate(
+            [
+                np.fromfile(folder / _KEYS, np.uint64, count, offset=band * count * size)
+                if count
+                else np.zeros(0, np.uint64)
+                for folder, count in zip(self._folders, self._counts, strict=True)
+            ]
+        )
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """(numbers, PERMUTATIONS) uint16: the signatures of some documents."""
@@ -75,5 +76,8 @@ class SignatureFiles:
         for part in np.unique(parts):
             chosen = parts == part
             start = self._ends[part - 1] if part else 0
-            found[chosen] = self._parts[part][0][numbers[chosen] - start]
+            shape = (self._counts[part], PERMUTATIONS)
+            # Mapped anew each time: what has been read does not count as this process's memory.
+            rows = np.memmap(self._folders[part] / _ROWS, np.uint16, mode="r", shape=shape)
+            found[chosen] = rows[numbers[chosen] - start]
         return found
