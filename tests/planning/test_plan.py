@@ -146,4 +146,4 @@ def test_there_must_be_something_to_plan(
     assert main(["plan"]) == 2
     assert "nothing to plan" in capfd.readouterr().err
     assert main(["plan", "--task", "poetry"]) == 2
-    assert "must be one of" in capfd.readouterr().err
+    assert "is not a kind of task" in capfd.readouterr().err
