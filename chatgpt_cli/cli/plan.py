@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from chatgpt_cli.cli.output import Output
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+from chatgpt_cli.cli.project import (
+    ConfigOption,
+    JsonOption,
+    Project,
+    SetOption,
+    config_option,
+    open_project,
+)
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,9 +41,20 @@ def plan(
         str | None,
         typer.Option("--task", help="What the model is for: " + ", ".join(_TASKS) + "."),
     ] = None,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=1, help="Plan for so many machines with GPUs.")
+    ] = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="Plan for so many GPUs in each machine."),
+    ] = None,
+    gpu: Annotated[Literal["a100", "h100", "h200"], typer.Option(help="Their kind.")] = "h100",
     json_output: JsonOption = False,
 ) -> None:
-    """Estimate time, memory and money before training, from a few measured steps."""
+    """Estimate time, memory and money before training, from a few measured steps.
+
+    With --gpus nothing is measured: pretraining's step is computed from stated rates.
+    """
     if task is not None and task not in _TASKS:
         raise ConfigError(
             f"{task!r} is not a kind of task",
@@ -44,6 +62,9 @@ def plan(
             remedy=f"Choose one of {', '.join(_TASKS)}.",
         )
     project = open_project(config, set_ or [], json_output=json_output)
+    if gpus is not None or nodes > 1:
+        _plan_cluster(project, nodes, gpus or 8, gpu, price=price_per_hour, json_output=json_output)
+        return
     import tempfile
     from pathlib import Path
 
@@ -103,6 +124,47 @@ def plan(
             output.line(f"• {line}")
     first = "preprocess" if settings.data.sources else "finetune"
     output.next_step(f"Next: chatgpt {first}{config_option(project)}")
+
+
+def _plan_cluster(
+    project: Project,
+    nodes: int,
+    gpus: int,
+    gpu: Literal["a100", "h100", "h200"],
+    *,
+    price: float | None,
+    json_output: bool,
+) -> None:
+    """Pretraining on many GPUs, with each way of dividing the model."""
+    from chatgpt_cli.planning.cluster import gpu_cluster, pretraining_work, step_times
+    from chatgpt_cli.planning.estimate import optimal_tokens
+
+    output, cluster = project.output, gpu_cluster(nodes, gpus, gpu)
+    work = pretraining_work(project.config)
+    times = step_times(work, cluster)
+    shape = work.shape
+    wanted = optimal_tokens(shape)
+    rows: list[list[object]] = []
+    for one in times:
+        seconds = wanted / one.tokens_per_second
+        row: list[object] = [one.method, f"{one.at_once}", f"{one.seconds:.3f} s"]
+        row += [f"{one.compute:.3f} s", f"{one.weights + one.gradients:.3f} s"]
+        row += [f"{one.exposed:.3f} s", f"{one.tokens_per_second:,.0f}", f"{one.utilization:.0%}"]
+        row += [_size(one.memory) + ("" if one.fits else " ✗"), _duration(seconds)]
+        rows.append(row + ([f"{seconds / 3600 * price:,.0f}"] if price is not None else []))
+    columns = ["divided by", "at once", "step", "computing", "sending", "not hidden", "tokens/s"]
+    columns += ["of the peak", "memory", f"{_count(wanted)} tokens in"]
+    output.table(
+        f"{shape.num_parameters():,} parameters on {nodes} x {gpus} {gpu.upper()}, "
+        f"{work.batch_size:,} sequences of {work.length:,} tokens a step (computed, not measured)",
+        columns + (["cost"] if price is not None else []),
+        rows,
+    )
+    if json_output:
+        output.json({"steps": [asdict(one) for one in times], "cluster": asdict(cluster)})
+    if not any(one.fits for one in times):
+        output.warn("✗: more than 90% of a GPU's memory. Take more GPUs, or a shorter sequence.")
+    output.next_step("What is assumed stands in docs/scaling.md")
 
 
 def _show_stages(

@@ -19,7 +19,7 @@ class Exchange:
     """Matrices of which each process holds some rows; matrix i is computed by rank i % ranks.
 
     Every process sends each matrix's rows to whoever computes it, and gets its rows of the
-    result back: all of it is sent twice, and no matrix is computed twice.
+    result back: all of it is sent twice, in bfloat16, and no matrix is computed twice.
 
     Attributes:
         shapes: (rows, cols) of each whole matrix.
@@ -52,14 +52,14 @@ class Exchange:
         """The whole matrices that are computed here.
 
         Args:
-            parts: of every matrix the rows held here, (own rows, cols), all of one dtype.
+            parts: of every matrix the rows held here, (own rows, cols).
         """
         ours = self.mine(self.shapes)
         sent = [self._of(parts, rank) for rank in range(self.ranks)]
         sizes = [
             sum(self._rows(rows, rank) * cols for rows, cols in ours) for rank in range(self.ranks)
         ]
-        received = self._all_to_all(sent, sizes, parts[0].dtype)
+        received = self._all_to_all(sent, sizes)
         pieces: list[list[Tensor]] = [[] for _ in ours]
         for rank, flat in enumerate(received):
             counts = [self._rows(rows, rank) * cols for rows, cols in ours]
@@ -69,7 +69,6 @@ class Exchange:
 
     def give_back(self, results: Sequence[Tensor]) -> list[Tensor]:
         """Of every matrix's result the rows held here, from the whole ones computed here."""
-        dtype = results[0].dtype if results else torch.bfloat16
         sent = []
         for rank in range(self.ranks):
             ranges = [self._range(one.shape[0], rank) for one in results]
@@ -83,7 +82,7 @@ class Exchange:
             for rank in range(self.ranks)
         ]
         found: list[Tensor] = [torch.empty(0)] * len(self.shapes)
-        for rank, flat in enumerate(self._all_to_all(sent, sizes, dtype)):
+        for rank, flat in enumerate(self._all_to_all(sent, sizes)):
             numbers = range(rank, len(self.shapes), self.ranks)
             counts = [self._rows(self.shapes[n][0], self.rank) * self.shapes[n][1] for n in numbers]
             for number, part in zip(numbers, torch.split(flat, counts), strict=True):
@@ -95,12 +94,10 @@ class Exchange:
         flat = [part.flatten() for part in parts[rank :: self.ranks]]
         return torch.cat(flat) if flat else torch.empty(0, device=self.device)
 
-    def _all_to_all(
-        self, sent: Sequence[Tensor], sizes: Sequence[int], dtype: torch.dtype
-    ) -> Sequence[Tensor]:
+    def _all_to_all(self, sent: Sequence[Tensor], sizes: Sequence[int]) -> Sequence[Tensor]:
         """What each rank sends here, `sizes` numbers, for what is sent to each."""
-        flat = torch.cat([one.to(dtype) for one in sent])
-        received = torch.empty(sum(sizes), dtype=dtype, device=self.device)
+        flat = torch.cat([one.bfloat16() for one in sent])
+        received = torch.empty(sum(sizes), dtype=torch.bfloat16, device=self.device)
         dist.all_to_all_single(
             received, flat, list(sizes), [one.numel() for one in sent], group=self.group
         )

@@ -123,7 +123,7 @@ def prepare(
         fingerprint=fingerprint,
         settings=settings,
         observe=observe,
-        sample=Sampler(model, tokenizer, hardware, data.style, config.seed),
+        sample=Sampler(tokenizer, hardware, data.style, config.seed),
         seed=config.seed,
     )
     return Prepared(trainer, start)

@@ -100,7 +100,7 @@ class Trainer:
     fingerprint: dict[str, object]
     settings: dict[str, object]
     observe: Observer
-    sample: Callable[[str, int], str]
+    sample: Callable[[Transformer, str, int], str]
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -464,10 +464,11 @@ class Trainer:
         """Validation loss and samples; True if it is the best so far."""
         started = time.perf_counter()
         # Compiling once more for evaluation's shapes would cost more than it gains.
-        with torch.compiler.set_stance("force_eager"), self._parallel.whole():
-            result = self.objective.validate(self.model, self.validation)
-            if rank() == 0:
-                self._draw_samples()
+        with torch.compiler.set_stance("force_eager"):
+            with self._parallel.whole():
+                result = self.objective.validate(self.model, self.validation)
+            if self.section.sample_prompts:
+                self._draw_samples(self._parallel.gathered())
         measure = result.nats_per_token if result.rank is None else result.rank
         before = self.progress.best_loss
         best = math.isfinite(measure) and (before is None or measure < before)
@@ -498,14 +499,17 @@ class Trainer:
         loss, bits, details = result.nats_per_token, result.bits_per_byte, result.details
         self.observe(Evaluated(step, loss, bits, best, seconds, details))
 
-    def _draw_samples(self) -> None:
+    def _draw_samples(self, model: Transformer | None) -> None:
+        """Let the model with all its weights, which the first process has, write."""
+        if model is None:
+            return
         step = self.progress.step
-        self.model.eval()
+        model.eval()
         for prompt in self.section.sample_prompts:
-            text = self.sample(prompt, self.section.sample_tokens)
+            text = self.sample(model, prompt, self.section.sample_tokens)
             self._write({"type": "sample", "step": step, "prompt": prompt, "text": text})
             self.observe(Sampled(step, prompt, text))
-        self.model.train()
+        model.train()
 
     def _save(self, finished: str | None) -> None:
         """Write a checkpoint, with the reason why training ends there, if it does."""

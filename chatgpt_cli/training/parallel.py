@@ -96,7 +96,7 @@ class Parallel:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Every process has all weights, to evaluate and write texts without the others."""
+        """Every process has all weights, to evaluate without waiting for the others."""
         if not isinstance(self._model, FSDPModule):
             yield
             return

@@ -94,6 +94,6 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
         fingerprint=fingerprint,
         settings=settings,
         observe=observe,
-        sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
+        sample=Sampler(tokenizer, hardware, "chat", config.seed),
         seed=config.seed,
     ).run(start)

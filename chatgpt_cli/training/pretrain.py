@@ -112,7 +112,7 @@ def prepare(
         fingerprint=fingerprint,
         settings=settings,
         observe=observe,
-        sample=Sampler(model, tokenizer, hardware, "text", config.seed),
+        sample=Sampler(tokenizer, hardware, "text", config.seed),
         seed=config.seed,
     )
     return Prepared(trainer, start)

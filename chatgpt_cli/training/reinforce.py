@@ -101,7 +101,7 @@ def reinforce(
         fingerprint=fingerprint,
         settings=settings,
         observe=observe,
-        sample=Sampler(model, tokenizer, hardware, "chat", config.seed),
+        sample=Sampler(tokenizer, hardware, "chat", config.seed),
         seed=config.seed,
     ).run(start)
 

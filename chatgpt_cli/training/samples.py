@@ -24,19 +24,18 @@ class Sampler:
     The same seed each time, so that differences come from the model alone.
     """
 
-    model: Transformer
     tokenizer: Tokenizer
     hardware: Hardware
     style: Style
     seed: int
 
-    def __call__(self, prompt: str, max_tokens: int) -> str:
+    def __call__(self, model: Transformer, prompt: str, max_tokens: int) -> str:
         with self.hardware.autocast():
-            if self.model.config.labels:
-                (found,) = classify(self.model, self.tokenizer, [(prompt,)])
+            if model.config.labels:
+                (found,) = classify(model, self.tokenizer, [(prompt,)])
                 return f"{found.label} ({found.probability:.1%})"
-            if not self.model.config.causal:
-                return self._filled(prompt)
+            if not model.config.causal:
+                return self._filled(model, prompt)
             if self.style == "chat":
                 messages = [Message("user", prompt)]
                 ids = render(messages, self.tokenizer, add_generation_prompt=True).ids
@@ -44,13 +43,13 @@ class Sampler:
                 ids = self.tokenizer.beginning(prompt)
             sampling = Sampling(max_tokens=max_tokens, temperature=0.7, top_p=0.9, seed=self.seed)
             stop_ids = self.tokenizer.stop_ids
-            (completion,) = complete(self.model, self.tokenizer, [ids], sampling, stop_ids=stop_ids)
+            (completion,) = complete(model, self.tokenizer, [ids], sampling, stop_ids=stop_ids)
             return completion.text
 
-    def _filled(self, prompt: str) -> str:
+    def _filled(self, model: Transformer, prompt: str) -> str:
         """The prompt with the most probable token in the place of each [MASK]."""
         if "[MASK]" not in prompt:
             prompt += "[MASK]"
-        for candidates in fill_masks(self.model, self.tokenizer, prompt, top=1):
+        for candidates in fill_masks(model, self.tokenizer, prompt, top=1):
             prompt = prompt.replace("[MASK]", candidates[0].text, 1)
         return prompt

@@ -21,6 +21,7 @@ from benchmarks import (
     evaluate_speed,
     preprocess_speed,
     process,
+    scaling,
     time_to_loss,
     train_speed,
 )
@@ -191,3 +192,20 @@ def test_hugging_face(tmp_path: Path) -> None:
 
 def test_matmul_peak() -> None:
     assert matmul_peak(torch.float32, seconds=0.01) > 1e8
+
+
+def test_scaling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With collectives that take no time, processes on cores of their own divide the work."""
+    monkeypatch.setattr(scaling, "preprocess", lambda *_, **__: None)
+    monkeypatch.setattr(scaling.os, "cpu_count", lambda: 2)
+    steps = {1: 1.0, 2: 0.5, 4: 0.6}
+
+    def run(count: int, *_: object) -> dict[str, float]:
+        return {"step": steps[count], "bandwidth": 1e15, "latency": 0.0}
+
+    monkeypatch.setattr(scaling, "_run", run)
+    figures = _main(scaling, monkeypatch, tmp_path, "--quick")["figures"]
+    for method in ("ddp", "fsdp"):
+        assert figures[f"{method}_2_foretold_share"] == pytest.approx(1, abs=1e-3)
+        assert figures[f"{method}_4_foretold_seconds"] == pytest.approx(0.5, abs=1e-3)
+        assert figures[f"{method}_4_measured_seconds"] == 0.6
