@@ -57,7 +57,7 @@ def _commands(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[list[str]]:
         ran.append(command[2:])
         name, *rest = command[2:]
         if name == "benchmarks.matmul_peak":
-            return process.Finished(1.0, 1.0, "1e11\n")
+            return process.Finished(1.0, 1.0, "1e11\n", 1.0)
         if name == "benchmarks.hugging_face":
             from benchmarks.hugging_face import Spec
 
@@ -65,10 +65,10 @@ def _commands(monkeypatch: pytest.MonkeyPatch, module: Any) -> list[list[str]]:
             ModelConfig.model_validate(spec.model)
             measured = {"tokens_per_second": 10.0, "bits_per_byte": 2.0, "seconds": 5, "steps": 9}
             Path(rest[1]).write_text(json.dumps(measured), encoding="utf-8")
-            return process.Finished(1.0, 100.0, "")
+            return process.Finished(1.0, 100.0, "", 1.0)
         config = load_config(Path(rest[rest.index("--config") + 1]), []).config
         _leave(rest[0], config.run_dir)
-        return process.Finished(2.0, 50.0, "")
+        return process.Finished(2.0, 50.0, "", 2.0)
 
     monkeypatch.setattr(module, "run", run)
     return ran

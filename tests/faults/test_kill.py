@@ -106,9 +106,11 @@ def test_killed_training_ends_as_if_undisturbed(
 
 
 def _contents(folder: Path) -> dict[str, object]:
-    """Hashes of what preprocessing wrote; the request names the folder it was made in."""
+    """Hashes of what preprocessing wrote; request and provenance name the folder it was made in."""
     files = [p for name in ("data", "tokenizer") for p in (folder / "run" / name).iterdir()]
-    contents: dict[str, object] = {path.name: sha256(path) for path in files}
+    contents: dict[str, object] = {
+        path.name: sha256(path) for path in files if path.name != "provenance.json"
+    }
     manifest = json.loads((folder / "run/data/manifest.json").read_text(encoding="utf-8"))
     own = ("request", "checksum")
     contents["manifest.json"] = {k: v for k, v in manifest.items() if k not in own}
