@@ -39,6 +39,8 @@ from chatgpt_cli.training.schedule import learning_rate_factor
 from chatgpt_cli.training.validation import ValidationLoss
 from chatgpt_cli.training.watch import Spike, watch_loss
 
+# Steps below which a budget of epochs is probably not what was meant.
+_FEW_STEPS = 20
 # How many evaluations and checkpoints "auto" spreads over the budget.
 _AUTO_EVALUATIONS = 20
 _AUTO_CHECKPOINTS = 4
@@ -185,6 +187,21 @@ class Trainer:
         )
         if world_size() > 1:
             self.observe(Note(str(self._parallel)))
+        self._warn_of_few_steps()
+
+    def _warn_of_few_steps(self) -> None:
+        """Few rows in large batches are a step or two, after which nothing is learnt."""
+        amount, unit = self.section.budget
+        per_epoch = self.train.batches_per_epoch
+        if unit == "epochs" and amount * per_epoch < _FEW_STEPS:
+            steps = max(1, math.ceil(amount * per_epoch))
+            self.observe(
+                Note(
+                    f"The whole budget is {steps} steps of {self.train.batch_size} sequences, too "
+                    "few to learn much: set a smaller batch_size, or more epochs.",
+                    "warning",
+                )
+            )
 
     def sequences_at_once(self) -> int:
         """The sequences of a micro-batch: as set, as before, or what fits and is fast."""

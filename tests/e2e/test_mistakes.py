@@ -295,3 +295,13 @@ def test_a_single_document_leaves_nothing_to_validate_with(
     tail = ["--set", "data.split=tail"]
     assert main(["preprocess", *one, *tail]) == 0
     assert main(["pretrain", *one, *tail]) == 0
+
+
+def test_a_budget_of_a_step_or_two_is_told(
+    folders: _Folders, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Few rows in one large batch: a newcomer's model that answers as it did before."""
+    monkeypatch.chdir(folders.trained)
+    few = ["--set", "finetune.budget=1 epochs", "--set", "finetune.batch_size=64"]
+    assert main(["finetune", "--restart", *few]) == 0
+    assert "steps of 64 sequences, too few to learn much" in capsys.readouterr().out
