@@ -101,6 +101,7 @@ def _work(arguments: list[str]) -> int:
         os.setsid()
     set_up()
     code = main(arguments)
-    if code == ProcessLost.exit_code:
+    if code == ProcessLost.exit_code or code >= 128:
+        # After a signal the agent waits for the process, not for what it returns.
         raise SystemExit(code)
     return code

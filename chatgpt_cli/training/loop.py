@@ -23,7 +23,7 @@ from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.errors import TrainingError
 from chatgpt_cli.files import write_text
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.ranks import this_rank
+from chatgpt_cli.ranks import launched, this_rank
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.checkpoint import Saved, check_optimizer_state, restore_random_state
 from chatgpt_cli.training.device import Hardware
@@ -555,7 +555,9 @@ class Trainer:
     def _catching_signals(self) -> Iterator[None]:
         """Ctrl-C, SIGTERM and a closed terminal end the loop after the present step.
 
-        A second signal ends it at once. What is being ignored stays so, as under nohup.
+        A second signal ends it at once; among several processes it does not, since each
+        may be told twice, by the cluster and by torchrun, which ends by force what takes too
+        long. What is being ignored stays so, as under nohup.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -567,10 +569,15 @@ class Trainer:
         before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
 
         def handle(number: int, _frame: object) -> None:
+            if self._signalled is not None:
+                return
             self._signalled = number
-            for one, handler in before.items():
-                signal.signal(one, handler)
-            self.observe(Note("Stopping after this step and saving. Once more to stop at once."))
+            said = "Stopping after this step and saving."
+            if not launched():
+                for one, handler in before.items():
+                    signal.signal(one, handler)
+                said += " Once more to stop at once."
+            self.observe(Note(said))
 
         for number in before:
             signal.signal(number, handle)
