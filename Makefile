@@ -25,7 +25,7 @@ test-faults: $(VENV)/.installed-dev
 
 # Every command block of README and guides, with small models.
 test-docs: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/docs -m "docs or not docs" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto tests/docs -m docs $(PYTEST_ARGS)
 
 # Our .gguf files in llama.cpp itself. Its wheel is built here, which takes many minutes.
 test-llama-cpp: $(VENV)/.installed-dev
