@@ -32,7 +32,7 @@ def preprocess(
     from chatgpt_cli.data.preprocess import preprocess as run
     from chatgpt_cli.files import write_text
     from chatgpt_cli.lock import run_lock
-    from chatgpt_cli.reproduction.record import session, text_files, write_record
+    from chatgpt_cli.reproduction.record import text_files, text_session, write_record
 
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
@@ -59,7 +59,7 @@ def preprocess(
             machine=machine,
         )
         if result.fresh:
-            recorded = session(project.config, text_files(project.config))
+            recorded = text_session(project.config, text_files(project.config))
             write_record(paths.data, [recorded])
         write_text(paths.config, dump_config(project.config))
     if json_output:

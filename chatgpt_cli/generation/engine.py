@@ -188,7 +188,13 @@ class Engine:
         prefix_cache_mb: float = 0,
         draft: InferenceModel | None = None,
     ) -> None:
-        """Args as named; `draft` has the same vocabulary, and is asked while one text is alone."""
+        """Args:
+        model: what writes.
+        tokenizer: the model's.
+        max_rows: texts written at a time.
+        prefix_cache_mb: memory for what was read before.
+        draft: a smaller model with the same tokenizer, asked while one text is alone.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.max_rows = max_rows

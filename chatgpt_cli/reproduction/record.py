@@ -51,10 +51,8 @@ class Session:
 _SESSIONS = TypeAdapter(list[Session])
 
 
-def environment() -> dict[str, Any]:
-    """Versions, the program's own code, the processor, and PyTorch's number of threads."""
-    import torch
-
+def software() -> dict[str, Any]:
+    """Versions, the program's own code and the processor: what text depends on, at most."""
     return {
         "chatgpt-cli": __version__,
         "code": _hash_of_code(),
@@ -62,6 +60,15 @@ def environment() -> dict[str, Any]:
         **{name: _version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The same, and where PyTorch computes: what training depends on."""
+    import torch
+
+    return {
+        **software(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
@@ -165,10 +172,16 @@ def read_record(folder: Path) -> list[Session]:
         ) from error
 
 
-def session(config: Config, files: dict[str, str], *, step: int = 0) -> Session:
-    """What is so now."""
+def text_session(config: Config, files: dict[str, str]) -> Session:
+    """What preprocessed text is made of now."""
+    return _session(config, files, software(), 0)
+
+
+def _session(
+    config: Config, files: dict[str, str], environment: dict[str, Any], step: int
+) -> Session:
     values = config.model_dump(mode="json", by_alias=True)
-    return Session(step, values, str(Path.cwd()), environment(), files)
+    return Session(step, values, str(Path.cwd()), environment, files)
 
 
 class Recorder:
@@ -195,7 +208,7 @@ class Recorder:
         if isinstance(event, StepDone) and self._files is not None:
             # A record that cannot be written should not end hours of training.
             with suppress(OSError, DataError):
-                self._note(session(self._config, self._files, step=event.step - 1))
+                self._note(_session(self._config, self._files, environment(), event.step - 1))
             self._files = None
         self._then(event)
 

@@ -28,8 +28,9 @@ from chatgpt_cli.reproduction.record import (
     environment,
     read_record,
     row_files,
-    session,
+    software,
     text_files,
+    text_session,
     write_record,
 )
 from chatgpt_cli.training.checkpoint import load_state
@@ -112,9 +113,10 @@ def read_original(run: Path) -> Original:
             remedy="Run `chatgpt preprocess --force` on the same data, and train again.",
         )
     _check_files(text, stages)
-    sessions = [text, *stages.values()]
-    for one in sessions:
-        differs += differences(one.environment, environment()) if one else []
+    if text is not None:
+        differs += differences(text.environment, software())
+    for one in stages.values():
+        differs += differences(one.environment, environment())
     return Original(paths, text, stages, list(dict.fromkeys(differs)))
 
 
@@ -222,7 +224,7 @@ def repeat(
         start = config.model.from_
         tokenizer = None if start is None else load_tokenizer(resolve_model(start))
         preprocess(config, paths, force=False, tell=tell, tokenizer=tokenizer)
-        write_record(paths.data, [session(config, original.text.files)])
+        write_record(paths.data, [text_session(config, original.text.files)])
         write_text(paths.config, dump_config(config))
     for name, recorded in original.stages.items():
         config = _as_chosen(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import traceback
@@ -10,26 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import pytest
-
-if "forkserver" not in multiprocessing.get_all_start_methods():
-    pytest.skip("processes are forked here", allow_module_level=True)
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "chatgpt_cli.cli.main",
-        "chatgpt_cli.cli.evaluate",
-        "chatgpt_cli.cli.pretrain",
-        "chatgpt_cli.evaluation.run",
-        "chatgpt_cli.evaluation.report.stage_page",
-        "chatgpt_cli.training.pretrain",
-        "chatgpt_cli.training.finetune",
-        "chatgpt_cli.training.prefer",
-        "torch._dynamo",
-        "tests.distributed.processes",
-    ]
-)
+from tests.forked import CONTEXT
 
 
 def free_port() -> int:

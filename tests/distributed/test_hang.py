@@ -10,7 +10,8 @@ from chatgpt_cli.errors import ProcessLost
 from chatgpt_cli.training.distributed import process_group, total
 from chatgpt_cli.training.events import StepDone
 from chatgpt_cli.training.hang import watching
-from tests.distributed.processes import CONTEXT, environment, free_port
+from tests.distributed.processes import environment, free_port
+from tests.forked import CONTEXT
 
 
 def _work(variables: dict[str, str], said: Connection, stuck: int, how: str) -> None:

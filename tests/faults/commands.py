@@ -6,7 +6,6 @@ begins in milliseconds: so fifty of them can be.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import sys
@@ -16,35 +15,11 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import pytest
-
 from chatgpt_cli.checkpoints import list_checkpoints
 from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.files import sha256
 from chatgpt_cli.training.metrics_log import read_metrics
-
-if "forkserver" not in multiprocessing.get_all_start_methods():
-    pytest.skip("processes are forked here", allow_module_level=True)
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "chatgpt_cli.cli.main",
-        "chatgpt_cli.cli.preprocess",
-        "chatgpt_cli.cli.pretrain",
-        "chatgpt_cli.cli.finetune",
-        "chatgpt_cli.cli.generate",
-        "chatgpt_cli.cli.evaluate",
-        "chatgpt_cli.data.preprocess",
-        "chatgpt_cli.evaluation.run",
-        "chatgpt_cli.evaluation.report.stage_page",
-        "chatgpt_cli.generation.engine",
-        "chatgpt_cli.training.pretrain",
-        "chatgpt_cli.training.finetune",
-        "torch._dynamo",
-        "tests.faults.commands",
-    ]
-)
+from tests.forked import CONTEXT
 
 
 @dataclass(frozen=True)
@@ -65,7 +40,7 @@ class Outcome:
 
 def start(folder: Path, *arguments: str) -> BaseProcess:
     """Begin `chatgpt ARGUMENTS` in a folder; what it writes goes to `output.txt` there."""
-    process = _CONTEXT.Process(target=_command, args=(str(folder), arguments))
+    process = CONTEXT.Process(target=_command, args=(str(folder), arguments))
     process.start()
     return process
 

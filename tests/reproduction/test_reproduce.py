@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,20 @@ def test_what_was_recorded(trained: Path) -> None:
     assert list(text.files) == ["text.txt"] and len(text.files["text.txt"]) == 64
     (rows,) = read_record(trained / "finetune")
     assert list(rows.files) == ["rows.jsonl"]
+
+
+def test_preprocessing_waits_for_no_pytorch(project: Path) -> None:
+    """Its record names PyTorch's version, which takes a second to load."""
+    script = (
+        "import sys; from chatgpt_cli.cli.main import main; "
+        "print(main(['preprocess']), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 False"
+    (text,) = read_record(project / "run" / "data")
+    assert text.environment["torch"] is not None
 
 
 def test_other_weights_are_told(trained: Path, capsys: Printed) -> None:

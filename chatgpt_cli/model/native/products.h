@@ -29,7 +29,7 @@ typedef int8_t Bytes __attribute__((vector_size(16)));
 
 enum Kind : int64_t { FLOAT32, BFLOAT16, INT8, INT4 };
 
-// A matrix as packed.py writes it.
+// A matrix as linear.py writes it.
 struct Matrix {
   int64_t kind;
   int64_t outputs;        // without the padding to whole blocks of LANES
