@@ -44,7 +44,7 @@ def compare(
                     f"{one.values[0]:.{one.digits}f}",
                     f"{one.values[index]:.{one.digits}f}",
                     f"{gap.value:+.{one.digits}f}",
-                    f"{gap.low:+.{one.digits}f} to {gap.high:+.{one.digits}f}",
+                    f"{gap.low:+.{one.digits}f} … {gap.high:+.{one.digits}f}",
                     f"{against.adjusted:.4f}",
                     against.verdict,
                 ]
@@ -56,7 +56,7 @@ def compare(
         columns.insert(0, "run")
     else:
         columns[3] = found.runs[1]
-    show.table(f"Against {found.runs[0]}", columns, rows)
+    show.table(f"Against {found.runs[0]}", columns, rows, worded=["verdict"])
     show.line("p is corrected for the number of comparisons (Holm); a verdict needs less than 5%.")
     for note in found.notes:
         show.warn(note)

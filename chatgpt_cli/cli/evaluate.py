@@ -135,14 +135,14 @@ def _show(output: Output, results: Results, worst: int) -> None:
         ranges = intervals(scores)
         size = f"{results.held_out.loss.tokens:,} tokens"
         for name, score in scores.items():
-            rows.append(_row(results.held_out.name, name, score, ranges[name], size))
+            rows.append(_row(output.words(results.held_out.name), name, score, ranges[name], size))
     for result in results.tasks:
         size = f"{len(result.predictions):,} rows"
         for name, score in result.scores.items():
             rows.append(_row(result.task.name, name, score, result.intervals[name], size))
     if rows:
         columns = ["task", "metric", "score", "95% interval", "measured on"]
-        output.table("Scores on held-out data", columns, rows)
+        output.table("Scores on held-out data", columns, rows, worded=["measured on"])
     for signature in dict.fromkeys(
         f"{name}: {score.signature}"
         for result in results.tasks

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
+from chatgpt_cli.language import chinese
+
 
 class Words(NamedTuple):
     """The same in English and in Chinese."""
@@ -25,6 +27,11 @@ class Words(NamedTuple):
 def same(text: str) -> Words:
     """A name that is the same in both."""
     return Words(text, text)
+
+
+def message(text: str) -> Words:
+    """What is also shown on the terminal, in English."""
+    return Words(text, chinese().translate(text))
 
 
 STAGE_NAMES = {

@@ -82,7 +82,7 @@ class Endpoint:
                 return _reply(json.load(response))
         except urllib.error.HTTPError as error:
             lasting = EndpointError(
-                f"{self.who} answers {error.code} {error.reason}",
+                f"{self.who} answers {error.code} ({error.reason})",
                 place=self.address,
                 remedy=f"Check {self.setting}.model and the key in ${self.section.api_key_env}.",
             )
