@@ -135,7 +135,7 @@ class Catalogue:
             if fact is not None and border[0] == ": ":
                 return f"{self._place(first)}：{fact}"
             if fact is not None:
-                return f"{self.whole(first) or first}。{fact}"
+                return f"{self.translate(first)}。{fact}"
         return message if entry is None else entry.filled(message, self)
 
     def located(self, place: str | None, fact: str) -> str:

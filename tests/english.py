@@ -13,10 +13,11 @@ _CODE = re.compile(
 )
 # Names, and words that stand for settings, values and formats in a message.
 _NAMES = re.compile(
-    r"\b(?:txt md jsonl json csv tsv parquet|nano tiny.*article bert|Python|PyTorch|Hugging Face(?: Hub)?|OpenAI|Parquet|Ray|SentencePiece|Alpaca|ShareGPT"
+    r"\b(?:Python|PyTorch|Hugging Face(?: Hub)?|OpenAI|Parquet|Ray|SentencePiece|Alpaca|ShareGPT"
     r"|Weights & Biases|Trackio|Llama|Qwen|Muon|Click|Ctrl|Alt|Enter|Debian|Ubuntu|macOS|Apple|Hub"
     r"|transformers|llama|gguf|huggingface|Schema|API|GFLOP/s|FLOPs|Holm|bash|zsh|fish|shell"
-    r"|accuracy|bleu|chrf|ter|perplexity|classification|language_modeling)\b"
+    r"|txt md jsonl json csv tsv parquet|accuracy|bleu|chrf|ter|perplexity|classification"
+    r"|language_modeling|nano tiny small medium base large)\b"
 )
 _SENTENCE = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z']{2,}){2,}")
 

@@ -97,9 +97,7 @@ def _note(node: ast.AST, scope: _Scope) -> None:
     if isinstance(node, ast.Assign):
         for target in node.targets:
             _assign(target, node.value, scope)
-    elif (isinstance(node, ast.AnnAssign) and node.value is not None) or isinstance(
-        node, ast.NamedExpr
-    ):
+    elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
         _assign(node.target, node.value, scope)
     elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
         scope.added.setdefault(node.target.id, []).append(node.value)
@@ -284,7 +282,7 @@ def _expressions(node: ast.AST, scope: _Scope, errors: set[str]) -> Iterator[ast
             wanted = (0,)
         for key in wanted:
             for one in _argument(node, key):
-                yield from _elements(one, scope)
+                yield from one.elts if isinstance(one, ast.List) else [one]
     elif isinstance(node, ast.Assign | ast.AugAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         names = {one.id for one in targets if isinstance(one, ast.Name)}
@@ -302,14 +300,6 @@ def _argument(call: ast.Call, key: int | str) -> Iterator[ast.expr]:
         yield call.args[key]
     name = {0: "fact", 1: "reason"}.get(key, "") if isinstance(key, int) else key
     yield from (one.value for one in call.keywords if one.arg == name)
-
-
-def _elements(node: ast.expr, scope: _Scope) -> Iterator[ast.expr]:
-    """The items of a list that is written there, else the expression itself."""
-    if isinstance(node, ast.List):
-        yield from node.elts
-    else:
-        yield node
 
 
 def _list_name(call: ast.Call) -> str:

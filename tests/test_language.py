@@ -26,7 +26,7 @@ from chatgpt_cli.language import (
     translator,
 )
 from tests.english import english_in
-from tests.messages import GAP, Message, messages
+from tests.messages import Message, messages
 
 # ------------------------------------------------------------------------- the choice
 
@@ -250,9 +250,8 @@ def test_every_entry_is_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Catalogue, "find", noting)
     for one in [*_SHOWN, *_OTHERS]:
-        chinese().translate(one.text)
-        # An item of a list.
-        chinese().translate(one.text.removeprefix(f"{GAP} "))
+        if not one.place.startswith("evaluation/report/"):
+            chinese().translate(one.text)
     path = Path(sys.modules["chatgpt_cli.language"].__file__ or "").parent / "locale" / "zh.txt"
     own = path.read_text(encoding="utf-8").partition("messages of other people's programs")[0]
     comments = {one for line in STARTER.split("\n") for one in _COMMENT.findall(line)}
@@ -271,7 +270,8 @@ def test_a_new_project_is_commented_in_chinese(
     english, chinese_ = (file.read_text(encoding="utf-8") for file in files)
     assert yaml.safe_load(chinese_) == {**yaml.safe_load(english), "run_dir": "runs/zh"}
     for line in re.findall(r"# (?![a-z_ -]+:)(.*)", chinese_):
-        assert not english_in(line), line
+        # Presets have names.
+        assert "bert" in line or not english_in(line), line
 
 
 def test_help_is_chinese(capsys: pytest.CaptureFixture[str]) -> None:
