@@ -171,8 +171,9 @@ class Catalogue:
 
     def _items(self, text: str) -> str:
         """Each item of a list, such as "3 too short, 1 not JSON", with what divides them."""
-        if (found := self.whole(text)) is not None:
-            return found
+        entry = self.find(text)
+        if entry is not None and entry.literals[0]:
+            return entry.filled(text, self)
         if ", or " in text:
             return "，或".join(map(self._items, text.split(", or ")))
         parts = _BETWEEN.split(text)

@@ -17,7 +17,7 @@ _NAMES = re.compile(
     r"|Weights & Biases|Trackio|Llama|Qwen|Muon|Click|Ctrl|Alt|Enter|Debian|Ubuntu|macOS|Apple|Hub"
     r"|transformers|llama|gguf|huggingface|Schema|API|GFLOP/s|FLOPs|Holm|bash|zsh|fish|shell"
     r"|txt md jsonl json csv tsv parquet|accuracy|bleu|chrf|ter|perplexity|classification"
-    r"|language_modeling|nano tiny small medium base large)\b"
+    r"|language_modeling|nano tiny small medium base large|chosen|rejected|prompt)\b"
 )
 _SENTENCE = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z']{2,}){2,}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -135,7 +135,8 @@ def _show(output: Output, results: Results, worst: int) -> None:
         ranges = intervals(scores)
         size = f"{results.held_out.loss.tokens:,} tokens"
         for name, score in scores.items():
-            rows.append(_row(output.words(results.held_out.name), name, score, ranges[name], size))
+            task = data_name(output, results.held_out.name)
+            rows.append(_row(task, name, score, ranges[name], size))
     for result in results.tasks:
         size = f"{len(result.predictions):,} rows"
         for name, score in result.scores.items():
@@ -164,6 +165,13 @@ def _show(output: Output, results: Results, worst: int) -> None:
             output.line(f"  asked:    {row['prompt']}")
             output.line(f"  answered: {row['prediction']}")
             output.line(f"  expected: {' | '.join(row['references'])}")
+
+
+def data_name(output: Output, task: str) -> str:
+    """What a score is of: a task has its own name, held-out data one in each language."""
+    from chatgpt_cli.evaluation.run import HeldOutName
+
+    return output.words(task) if task in get_args(HeldOutName) else task
 
 
 def _row(task: str, name: str, score: Score, interval: Interval, size: str) -> list[str]:

@@ -67,6 +67,7 @@ class Output:
         rows: Sequence[Sequence[object]],
         *,
         worded: Collection[str] = (),
+        names: Collection[str] = (),
     ) -> None:
         """A table; numbers are aligned to the right.
 
@@ -75,11 +76,13 @@ class Output:
             columns: their names.
             rows: a cell for each column.
             worded: the columns whose cells are words to be translated; others hold data.
+            names: columns that are called by data, such as a run.
         """
         table = Table(title=escape(self.words(title)), title_justify="left", title_style="bold")
         for index, name in enumerate(columns):
             numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-            table.add_column(escape(self.words(name)), justify="right" if numeric else "left")
+            shown = name if name in names else self.words(name)
+            table.add_column(escape(shown), justify="right" if numeric else "left")
         for row in rows:
             cells = (
                 self.words(str(cell)) if name in worded else str(cell)
