@@ -5,8 +5,6 @@ from __future__ import annotations
 from html import escape
 from typing import NamedTuple
 
-from chatgpt_cli.language import chinese
-
 
 class Words(NamedTuple):
     """The same in English and in Chinese."""
@@ -30,7 +28,9 @@ def same(text: str) -> Words:
 
 
 def message(text: str) -> Words:
-    """What is also shown on the terminal, in English."""
+    """A message of the program in both languages, given the English."""
+    from chatgpt_cli.catalogue import chinese
+
     return Words(text, chinese().translate(text))
 
 

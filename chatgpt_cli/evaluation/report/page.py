@@ -169,10 +169,12 @@ def section(heading: Words, *content: str) -> str:
     return f"<section><h2>{heading.html()}</h2>{body}</section>" if body else ""
 
 
-def pairs(rows: Iterable[tuple[Words, str]]) -> str:
-    """A table of names and values (text)."""
+def pairs(rows: Iterable[tuple[Words, Words | str]]) -> str:
+    """A table of names and values (words, or text as it is)."""
     cells = "".join(
-        f"<tr><th>{name.html()}</th><td>{escape(value)}</td></tr>" for name, value in rows
+        f"<tr><th>{name.html()}</th><td>{shown}</td></tr>"
+        for name, value in rows
+        for shown in [value.html() if isinstance(value, Words) else escape(value)]
     )
     return f'<div class="scroll"><table class="pairs">{cells}</table></div>' if cells else ""
 
