@@ -148,6 +148,10 @@ def _base(adapter: Adapter, folder: Path) -> Path:
     try:
         return resolve_model(adapter.base)
     except ModelError as error:
+        # A run directory that was moved as a whole: RUN/STAGE/checkpoints/STEP of both.
+        beside = Path(*folder.resolve().parts[:-3], *Path(adapter.base).parts[-3:])
+        if beside.is_dir():
+            return beside
         raise ModelError(
             f"the model that this adapter was trained for is not there ({adapter.base})",
             place=str(folder / ADAPTER_CONFIG),
