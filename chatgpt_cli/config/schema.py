@@ -160,7 +160,7 @@ class DataSection(Section):
     # Keep documents that look like prose; `{}` takes the usual limits.
     filters: FiltersSection | None = None
     min_chars: int = Field(1, ge=1)
-    # Longer documents are cut at line ends.
+    # Longer documents are cut, where a paragraph, line, sentence or word ends.
     max_chars: int = Field(100_000, ge=100)
     on_error: Literal["stop", "skip"] = "stop"
     # Processes on each machine.
