@@ -17,7 +17,6 @@ class PrefixCache:
         self._budget = int(megabytes * 1e6)
         # In the order of their last use.
         self._entries: dict[tuple[int, ...], Tensor] = {}
-        self.hits = 0
 
     @property
     def bytes(self) -> int:
@@ -37,7 +36,6 @@ class PrefixCache:
         best = min(best, len(prompt) - 1)
         if found is None or best < _LEAST:
             return 0, None
-        self.hits += 1
         saved = self._entries.pop(found)
         self._entries[found] = saved
         return best, saved

@@ -180,11 +180,6 @@ class ForeignTokenizer(Tokenizer):
         ids: list[int] = self._plain.encode(_clean(text), add_special_tokens=False).ids
         return ids
 
-    def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[list[int]]:
-        # The library's own threads do not mix with the processes that call this.
-        del threads
-        return [self.encode(text) for text in texts]
-
     def encode_with_special(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(_clean(text), add_special_tokens=False).ids
         return ids
