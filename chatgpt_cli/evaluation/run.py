@@ -13,7 +13,7 @@ import numpy as np
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, TaskSection
 from chatgpt_cli.data.batch import Batch
-from chatgpt_cli.data.masking import Hidden, MaskedHeldOutRows
+from chatgpt_cli.data.masking import MaskedHeldOut
 from chatgpt_cli.data.sft import held_out_conversations
 from chatgpt_cli.errors import ConfigError, DataError
 from chatgpt_cli.evaluation.classification import (
@@ -35,7 +35,7 @@ from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.distributed import rank, world_size
-from chatgpt_cli.training.pretrain import held_out_batches
+from chatgpt_cli.training.pretrain import held_out_batches, masking
 from chatgpt_cli.training.validation import ValidationLoss, document_losses, mean_loss
 
 
@@ -293,9 +293,7 @@ def _measure_held_out(
                 config.finetune, subject.tokenizer, length
             )
             if not subject.model.config.causal:
-                probability = config.pretrain.mask_probability
-                hidden = Hidden(subject.tokenizer.vocab_size, probability, config.seed)
-                batches = MaskedHeldOutRows(batches, hidden)
+                batches = MaskedHeldOut(batches, masking(config, subject.tokenizer))
         else:
             batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
         documents = document_losses(
