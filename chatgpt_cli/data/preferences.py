@@ -10,9 +10,9 @@ import numpy as np
 from chatgpt_cli.config.schema import PreferSection
 from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.formats.preferences import PreferenceRow
+from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.pairs import HeldOutPairs, PairBatches, Pairs
 from chatgpt_cli.data.rows import read_preferences
-from chatgpt_cli.data.sft import Conversations
 from chatgpt_cli.data.split import held_out_rows, text_of
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
@@ -103,14 +103,8 @@ class _Encoder:
 
     def encode(self, rows: Sequence[PreferenceRow]) -> Pairs:
         """All rows, end to end."""
-        parts = [part for row in rows for part in self._pair(row)]
-        lengths = [len(part.ids) for part in parts]
-        conversations = Conversations(
-            ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
-            targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            pad_id=self._tokenizer.pad_id,
-        )
+        rendered = (part for row in rows for part in self._pair(row))
+        conversations = Conversations.of(rendered, self._tokenizer.pad_id)
         return Pairs(conversations, np.zeros(len(conversations.ids), dtype=np.float32))
 
     def _pair(self, row: PreferenceRow) -> tuple[Rendered, Rendered]:

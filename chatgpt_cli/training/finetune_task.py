@@ -11,7 +11,8 @@ from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.labelled import load_labelled
 from chatgpt_cli.data.masking import MaskedBatches, MaskedHeldOut, Masking
-from chatgpt_cli.data.sft import HeldOutConversations, load_conversations
+from chatgpt_cli.data.packed import HeldOutRows
+from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.huggingface import LoadedModel
 from chatgpt_cli.model.transformer import Transformer
@@ -25,7 +26,7 @@ class FinetuneData:
 
     model: Transformer
     train: BatchSource
-    held_out: HeldOutConversations
+    held_out: HeldOutRows
     # Bytes that each target stands for, none where targets are labels.
     target_bytes: np.ndarray
     style: Style

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
 from chatgpt_cli.config.schema import PreferSection
+from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.pairs import HeldOutPairs, PairBatches, Pairs
 from chatgpt_cli.data.preferences import load_pairs
-from chatgpt_cli.data.sft import Conversations
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
