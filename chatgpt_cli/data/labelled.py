@@ -12,7 +12,7 @@ from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.batch import IGNORE, Batch
 from chatgpt_cli.data.formats.classification import LabelledRow
 from chatgpt_cli.data.packed import HeldOutRows, PackedBatches, laid_out, places, sha256_of
-from chatgpt_cli.data.problems import Problem, ProblemLog, summary
+from chatgpt_cli.data.problems import Problem, ProblemLog, left_out
 from chatgpt_cli.data.rows import RowReport, read_labelled
 from chatgpt_cli.data.split import divide_rows
 from chatgpt_cli.errors import DataError
@@ -233,7 +233,4 @@ def _notes(
         f"Labels: {shown}{more}; always saying {most[0]} would be right in "
         f"{most[1] / len(train):.1%}",
     ]
-    left_out = report.problems.counts
-    if left_out:
-        notes.append(f"Left out: {left_out.total():,} rows ({summary(left_out)})")
-    return notes
+    return notes + left_out(report.problems.counts)

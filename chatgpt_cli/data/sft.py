@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.packed import Conversations, HeldOutRows, PackedBatches
-from chatgpt_cli.data.problems import summary
+from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
 from chatgpt_cli.data.rows import RowReport, read_learnt
 from chatgpt_cli.data.split import divide_rows, text_of
@@ -95,10 +95,7 @@ def _notes(
             f"{encoder.truncated:,} conversations are longer than {encoder.length} tokens and "
             "were cut at the front"
         )
-    left_out = report.problems.counts + encoder.problems.counts
-    if left_out:
-        notes.append(f"Left out: {left_out.total():,} rows ({summary(left_out)})")
-    return notes
+    return notes + left_out(report.problems.counts + encoder.problems.counts)
 
 
 def _encoded(encoder: RowEncoder, rows: list[Learnable], tokenizer: Tokenizer) -> Conversations:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, ReinforceSection
+from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.questions import HeldOutQuestions, Question, QuestionBatches, as_question
 from chatgpt_cli.data.split import split_rows
 from chatgpt_cli.errors import ConfigError, DataError
@@ -48,8 +51,12 @@ def reinforce(
     model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
     require_writer(shape, str(base))
     length = config.sequence_length(section, shape.context_length)
-    asked, held_out = _questions(section, tokenizer, length, config.finetune.system_prompt)
+    asked, held_out, problems = _questions(
+        section, tokenizer, length, config.finetune.system_prompt
+    )
     observe(Note(f"Questions: {len(asked):,} to learn from, {len(held_out):,} to validate with"))
+    for text in left_out(problems):
+        observe(Note(text))
     train = QuestionBatches(
         asked,
         batch_size=section.batch_size,
@@ -108,13 +115,13 @@ def reinforce(
 
 def _questions(
     section: ReinforceSection, tokenizer: Tokenizer, length: int, system_prompt: str | None
-) -> tuple[list[Question], list[Question]]:
-    """Those to learn from and those to validate with.
+) -> tuple[list[Question], list[Question], Counter[str]]:
+    """Those to learn from, those to validate with, and what was wrong with others.
 
     Raises:
         DataError: if there are none, or one leaves no room for an answer.
     """
-    rows, held_out, _ = split_rows(section, "reinforce")
+    rows, held_out, report = split_rows(section, "reinforce")
     both = [as_question(row, tokenizer, system_prompt) for row in (*rows, *held_out)]
     for question in both:
         if len(question.ids) + section.max_tokens > length:
@@ -124,4 +131,4 @@ def _questions(
                 place=question.place,
                 remedy="Shorten it, lower reinforce.max_tokens, or leave the row out.",
             )
-    return both[: len(rows)], both[len(rows) :]
+    return both[: len(rows)], both[len(rows) :], report.problems.counts
