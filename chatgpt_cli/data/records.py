@@ -64,6 +64,16 @@ def read_text(file: DataFile) -> Iterator[str | Problem]:
         yield Problem(file.name, "the file is empty", "empty file")
 
 
+def whole_text(file: DataFile) -> str | Problem:
+    """All of a file's text, or what is wrong with it."""
+    pieces: list[str] = []
+    for piece in read_text(file):
+        if isinstance(piece, Problem):
+            return piece
+        pieces.append(piece)
+    return "".join(pieces)
+
+
 def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int) -> Problem:
     data: bytes = error.object
     line = lines + data[: error.start].count(b"\n")

@@ -16,7 +16,7 @@ from chatgpt_cli.data.formats.recognise import FORMATS, KINDS, Recognised, recog
 from chatgpt_cli.data.formats.translation import TranslationRow
 from chatgpt_cli.data.parallel import read_parallel
 from chatgpt_cli.data.problems import Problem, ProblemLog
-from chatgpt_cli.data.records import Row, read_text
+from chatgpt_cli.data.records import Row, whole_text
 from chatgpt_cli.data.records import read_rows as read_records
 from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
 
@@ -167,12 +167,10 @@ def examples(
 
 def _text(file: DataFile) -> Recognised | Problem:
     """A text file, which is one text."""
-    pieces: list[str] = []
-    for piece in read_text(file):
-        if isinstance(piece, Problem):
-            return piece
-        pieces.append(piece)
-    return Recognised("plain text", (), TextRow("".join(pieces), file.name))
+    text = whole_text(file)
+    if isinstance(text, Problem):
+        return text
+    return Recognised("plain text", (), TextRow(text, file.name))
 
 
 def _example(record: Row, wanted: tuple[str, ...]) -> Recognised | Problem:

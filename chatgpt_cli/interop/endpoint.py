@@ -81,6 +81,8 @@ class Endpoint:
             with urllib.request.urlopen(request, timeout=self.section.timeout) as response:
                 return _reply(json.load(response))
         except urllib.error.HTTPError as error:
+            # It holds the connection.
+            error.close()
             lasting = EndpointError(
                 f"{self.who} answers {error.code} {error.reason}",
                 place=self.address,
