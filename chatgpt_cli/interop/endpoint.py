@@ -50,6 +50,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
+        """Where questions go."""
         return self.section.url.rstrip("/") + "/chat/completions"
 
     def ask(self, messages: Sequence[dict[str, str]], **options: Any) -> Reply:

@@ -56,6 +56,7 @@ class Cluster:
 
     @property
     def count(self) -> int:
+        """All devices."""
         return self.machines * self.devices
 
     def collective(self, size: float, ranks: int, bandwidth: float) -> float:
@@ -153,6 +154,7 @@ class StepTime:
 
     @property
     def tokens_per_second(self) -> float:
+        """Of all devices together."""
         return self.tokens / self.seconds
 
 
