@@ -44,6 +44,7 @@ class GGUFModel:
 
     @property
     def architecture(self) -> str:
+        """The family of models, such as "llama"."""
         return str(self.fields["general.architecture"])
 
     def value(self, name: str, default: Any = None) -> Any:
