@@ -40,7 +40,7 @@ from chatgpt_cli.training.watch import Spike, watch_loss
 # Steps below which a budget of epochs is probably not what was meant.
 _FEW_STEPS = 20
 # How many evaluations and checkpoints "auto" spreads over the budget.
-_AUTO_EVALUATIONS = 20
+AUTO_EVALUATIONS = 20
 _AUTO_CHECKPOINTS = 4
 
 
@@ -439,7 +439,7 @@ class Trainer:
     def _after_step(self, before: float, share: float) -> str | None:
         """Evaluate, sample and save when due; the reason if training ends here."""
         self.progress.validation_loss = None
-        evaluate = self._due(self.section.eval_every, before, share, _AUTO_EVALUATIONS)
+        evaluate = self._due(self.section.eval_every, before, share, AUTO_EVALUATIONS)
         improved = evaluate and self._evaluate()
         patience = self.section.early_stopping
         finished = None
