@@ -50,7 +50,8 @@ class PreferenceLoss:
         means that they become less probable too.
         """
         assert isinstance(batch, PairBatch)
-        moved = target_log_probabilities(model, batch, self.hardware) - batch.reference
+        now = target_log_probabilities(model, batch, self.hardware)  # (batch, time)
+        moved = now - batch.reference
         answers = answer_segments(batch)  # (batch, segments)
         rewards = torch.zeros(answers.shape, device=moved.device)
         rewards = rewards.scatter_add(1, batch.segment_ids, moved)
@@ -59,7 +60,7 @@ class PreferenceLoss:
         e = self.label_smoothing
         loss = -(1 - e) * F.logsigmoid(margin) - e * F.logsigmoid(-margin)
         if self.sft_weight:
-            loss = loss + self.sft_weight * _surprise(batch, moved + batch.reference, answers)
+            loss = loss + self.sft_weight * _surprise(batch, now, answers)
         right = (margin > 0).float() + 0.5 * (margin == 0).float()
         sums = {
             "accuracy": right.sum(),
