@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from chatgpt_cli.data.formats.languages import language
+from chatgpt_cli.data.formats.languages import is_chinese, language
 from chatgpt_cli.data.nested import rows_in
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.sources import DataFile
@@ -255,11 +255,7 @@ def _is_without_header(stream: IO[bytes]) -> bool:
     cells = first.rstrip("\r\n").split("\t")
     if len(cells) not in (2, 3) or any(language(cell) for cell in cells):
         return False
-    return _has_han(cells[0]) != _has_han(cells[1])
-
-
-def _has_han(text: str) -> bool:
-    return any("\u4e00" <= character <= "\u9fff" for character in text)
+    return is_chinese(cells[0]) != is_chinese(cells[1])
 
 
 def _read_pairs(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
