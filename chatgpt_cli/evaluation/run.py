@@ -172,11 +172,6 @@ def evaluate(
     asked = []
     for task, metrics, style in measured:
         rows = read_task(task, limit=config.evaluate.max_rows)
-
-        def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
-            done = min(done * world_size(), total)
-            on_task(f"{name}: {done:,} of {total:,} answered", done / total)
-
         result = run_task(
             task,
             rows,
@@ -186,7 +181,7 @@ def evaluate(
             subject.tokenizer,
             style=style,
             system_prompt=system,
-            on_progress=progress,
+            on_progress=_progress(on_task, task.name, len(rows), "answered"),
         )
         if result.truncated:
             results.notes.append(
@@ -198,6 +193,18 @@ def evaluate(
         on_task("contamination", 0.0)
         _look_for(asked, subject, config, paths, results)
     return results
+
+
+def _progress(
+    on_task: Callable[[str, float], None], name: str, total: int, what: str
+) -> Callable[[int], None]:
+    """Tells of all rows when this process has done so many of its own."""
+
+    def told(done: int) -> None:
+        done = min(done * world_size(), total)
+        on_task(f"{name}: {done:,} of {total:,} {what}", done / total)
+
+    return told
 
 
 def _classify(
@@ -214,11 +221,6 @@ def _classify(
         planned = [(held_out, list(held_out.metrics)), *planned]
     for task, metrics in planned:
         rows = labelled_task(task, config, limit=config.evaluate.max_rows)
-
-        def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
-            done = min(done * world_size(), total)
-            on_task(f"{name}: {done:,} of {total:,} labelled", done / total)
-
         result = run_classification(
             task,
             rows,
@@ -226,7 +228,7 @@ def _classify(
             subject.model,
             subject.tokenizer,
             batch_size=config.evaluate.batch_size,
-            on_progress=progress,
+            on_progress=_progress(on_task, task.name, len(rows), "labelled"),
         )
         if result.truncated:
             results.notes.append(
