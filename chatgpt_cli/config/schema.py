@@ -142,6 +142,10 @@ class FiltersSection(Section):
         return self
 
 
+# Settings of `data` that say how the work is done, and change nothing of what comes out.
+HOW_IT_IS_DONE = frozenset({"workers", "in_parts", "engine"})
+
+
 class DataSection(Section):
     """Raw text in, token shards out."""
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class DataFile:
     start: int = 0
     stop: int | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """How messages call it: relative to the current folder where that is shorter."""
         path = Path(self.url)
