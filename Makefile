@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 CONFIG ?= configs/quickstart.yaml
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: quickstart test test-faults test-docs test-llama-cpp test-lm-eval test-ray reference docs
-.PHONY: lint clean
+.PHONY: quickstart test coverage test-faults test-docs test-llama-cpp test-lm-eval test-ray
+.PHONY: reference docs lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/chatgpt preprocess --config $(CONFIG)
@@ -18,6 +18,10 @@ quickstart: $(VENV)/.installed
 # One process a core, each with one thread: faster than threads on models this small.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+# The same tests, and which lines they run; fails below 90%.
+coverage: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-fail-under=90 $(PYTEST_ARGS)
 
 # Kills, damages, full disks and fuzzing, for as long as that takes; `make test` has a sample.
 test-faults: $(VENV)/.installed-dev

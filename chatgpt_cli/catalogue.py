@@ -108,8 +108,10 @@ class Catalogue:
         entry = self.find(text)
         if entry is not None and entry.literals[0]:
             return entry.filled(text, self)
-        if ", or " in text:
-            return "，或".join(map(self._items, text.split(", or ")))
+        # An item that has a list of its own: "true or false or one of none, all".
+        first, found, rest = text.partition(" or one of ")
+        if found:
+            return joined([self._items(first), "或", self.translate(f"one of {rest}")])
         parts = _BETWEEN.split(text)
         return joined([_BETWEEN_ZH.get(part) or self._item(part) for part in parts])
 

@@ -33,7 +33,7 @@ _MODEL_FILES = (
     ("tokenizer.model", "tokenizer.json"),
 )
 # What reading JSON that is not as expected can raise.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _STATE_FILES = ((STATE.as_posix(),), (TENSORS.as_posix(),))
 
 
@@ -110,7 +110,7 @@ def damage(folder: Path) -> str | None:
     if problem is None:
         try:
             step = read_progress(folder).step
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return f"{STATE} cannot be read ({error})"
         if name_of(step) != folder.name:
             return f"it holds step {step:,}"
@@ -140,7 +140,7 @@ def _damaged(
             problem = _file_damage(folder, name, files[name])
             if problem:
                 return problem
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return f"{_MANIFEST} cannot be read ({error})"
     return None
 
@@ -214,7 +214,7 @@ def best_checkpoint(stage: StagePaths) -> Path | None:
             best = read_progress(newest).best_step
             chosen = next((one for one in folders if best == step_of(one)), newest)
             problem = model_damage(chosen)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             problem = f"{STATE} cannot be read ({error})"
     if problem is not None:
         raise ModelError(
@@ -271,7 +271,7 @@ def _lowest(folders: list[Path], count: int) -> set[int]:
     for folder in folders:
         try:
             loss = read_progress(folder).validation_loss
-        except _UNREADABLE:
+        except UNREADABLE:
             # It stays until somebody has looked at it.
             loss = float("-inf")
         if loss is not None:

@@ -21,7 +21,7 @@ from chatgpt_cli.config.schema import HardwareSection
 from chatgpt_cli.files import compiled_code_folder
 from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.reproduction.record import processor
-from chatgpt_cli.training.device import choose_hardware
+from chatgpt_cli.training.device import choose_hardware, keep_compiled_code
 from chatgpt_cli.training.memory import free_memory, total_memory
 
 _PYTHON = (3, 11)
@@ -195,8 +195,7 @@ def _compiling(device: torch.device) -> Finding:
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
         said = "there is no C++ compiler: long training runs take about 1.4 times as long"
         return Finding(name, "note", said, _COMPILER)
-    if (folder := compiled_code_folder()) is not None:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    keep_compiled_code()
     start = time.perf_counter()
     try:
         given = torch.arange(64.0, device=device)

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatgpt_cli.checkpoints import Progress, list_checkpoints, read_progress
+from chatgpt_cli.checkpoints import (
+    UNREADABLE,
+    Progress,
+    list_checkpoints,
+    read_progress,
+    step_of,
+)
 from chatgpt_cli.config.paths import STAGES, RunPaths, StagePaths
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import discard
 
-# What reading a damaged JSON file can raise.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 # How deep runs may lie under the folder that is asked for.
 _DEPTH = 2
 
@@ -101,7 +105,7 @@ def _stat(path: Path) -> os.stat_result | None:
 def _progress(checkpoint: Path) -> Progress | None:
     try:
         return read_progress(checkpoint)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -113,7 +117,7 @@ def _scores(path: Path) -> dict[str, str]:
             for task, entry in content["tasks"].items()
             for name, metric in entry["metrics"].items()
         }
-    except _UNREADABLE:
+    except UNREADABLE:
         return {}
 
 
@@ -141,11 +145,7 @@ def _outlived(stage: StagePaths) -> list[Path]:
     if progress is None:
         return []
     kept = {folders[-1], stage.pointed(stage.best), stage.pointed(stage.latest)}
-    return [
-        one
-        for one in folders
-        if one not in kept and int(one.name.removeprefix("step-")) != progress.best_step
-    ]
+    return [one for one in folders if one not in kept and step_of(one) != progress.best_step]
 
 
 def size_of(folder: Path) -> int:

@@ -56,6 +56,8 @@ class _Scope:
     module: _Module
     names: dict[str, list[_Node]] = field(default_factory=dict)
     added: dict[str, list[ast.expr]] = field(default_factory=dict)
+    # The function that a parameter belongs to, and its place in a call.
+    parameters: dict[str, tuple[str, int]] = field(default_factory=dict)
     outer: _Scope | None = None
 
     def find(self, name: str) -> tuple[_Scope, list[_Node], list[ast.expr]] | None:
@@ -71,6 +73,7 @@ class _Module:
         self.name = path.relative_to(PACKAGE).as_posix()
         self.tree = ast.parse(path.read_text(encoding="utf-8"))
         self.functions: dict[str, list[tuple[_Function, _Scope]]] = {}
+        self.calls: dict[str, list[tuple[ast.Call, _Scope]]] = {}
         self.scope = _Scope(self)
         self.seen: set[int] = set()
         # Nodes with the scope in which they stand.
@@ -87,6 +90,10 @@ class _Module:
                         inner.names[argument.arg] = [None]
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 self.functions.setdefault(child.name, []).append((child, inner))
+                given = [one.arg for one in child.args.args if one.arg not in ("self", "cls")]
+                inner.parameters = {name: (child.name, at) for at, name in enumerate(given)}
+            elif isinstance(child, ast.Call):
+                self.calls.setdefault(_name_of(child), []).append((child, scope))
             _note(child, scope)
             self.nodes.append((child, scope))
             self._collect(child, inner)
@@ -174,13 +181,27 @@ def _named(name: str, scope: _Scope, depth: int) -> list[str] | None:
     if known is None:
         return None
     where, values, added = known
-    found = [_variants(value, where, depth + 1) for value in values]
+    given = _given(name, where, depth)
+    # A parameter's first value is not known otherwise.
+    found = [_variants(value, where, depth + 1) for value in values[1 if given else 0 :]] + given
     if all(one is None for one in found):
         return None
     texts = [text for one in found for text in one or [GAP]]
     for node in added:
         texts += [text + more for text in texts for more in _variants(node, where, depth + 1) or []]
     return list(dict.fromkeys(texts))[:_MOST]
+
+
+def _given(name: str, scope: _Scope, depth: int) -> list[list[str] | None]:
+    """What the calls of a function in this module give its parameter."""
+    if name not in scope.parameters:
+        return []
+    function, at = scope.parameters[name]
+    return [
+        _variants(one, where, depth + 1)
+        for call, where in scope.module.calls.get(function, [])
+        for one in [*call.args[at : at + 1], *(k.value for k in call.keywords if k.arg == name)]
+    ]
 
 
 def _values(name: str, scope: _Scope, depth: int) -> list[str] | None:

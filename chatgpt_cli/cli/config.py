@@ -21,7 +21,7 @@ def config(
     import json
 
     from chatgpt_cli.config.loader import dump_config
-    from chatgpt_cli.config.schema import Config
+    from chatgpt_cli.config.schema import Config, ModelSection
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False))
@@ -37,6 +37,9 @@ def config(
         f"Model: {shape.num_parameters():,} parameters, "
         f"{shape.flops_per_token():,} FLOPs per token in training"
     )
+    # In the YAML a preset's choices stay open, so that another preset can be chosen there.
+    choices = shape.model_dump(include=ModelSection.model_fields.keys() - {"from_", "preset"})
+    project.output.line("Shape: " + json.dumps(choices).replace('"', ""))
     if json_output:
         project.output.json(resolved.model_dump(mode="json", by_alias=True))
     else:

@@ -36,6 +36,7 @@ def export(
 ) -> None:
     """Write the model as a .gguf file or a merged Hugging Face folder."""
     project = open_project(config, set_ or [], json_output=json_output)
+    from chatgpt_cli.files import atomic_path
     from chatgpt_cli.interop.gguf_writer import write_gguf
     from chatgpt_cli.interop.huggingface import load_model, save_model
     from chatgpt_cli.interop.locate import locate_model
@@ -43,7 +44,10 @@ def export(
 
     base = project.config.model.from_
     located = locate_model(project.paths, model=model, stage=stage, base=base)
-    name = project.paths.root.name if model is None else located.folder.stem
+    name = project.paths.root.name
+    if model is not None:
+        # A folder's name may have a dot in it, as in Qwen2.5.
+        name = located.folder.stem if located.folder.is_file() else located.folder.name
     file = f"{name}-{quant}.gguf" if format == "gguf" else name
     target = to or project.paths.root / "export" / file
     if format == "huggingface" and target.exists():
@@ -55,7 +59,8 @@ def export(
     if format == "gguf":
         write_gguf(loaded, target, quantization=quant, name=name)
     else:
-        save_model(loaded.model, loaded.tokenizer, target)
+        with atomic_path(target) as folder:
+            save_model(loaded.model, loaded.tokenizer, folder)
     files = [target] if target.is_file() else [p for p in target.iterdir() if p.is_file()]
     size = sum(path.stat().st_size for path in files)
     if json_output:

@@ -40,6 +40,7 @@ def pretrain(
 
 def _warn_of_unused(project: Project) -> None:
     """Say so if what the text was preprocessed with is not what the configuration says."""
+    from chatgpt_cli.config.schema import HOW_IT_IS_DONE
     from chatgpt_cli.reproduction.record import read_record
     from chatgpt_cli.training.start import differences
 
@@ -48,8 +49,9 @@ def _warn_of_unused(project: Project) -> None:
         return
     for section in ("data", "tokenizer"):
         now = getattr(project.config, section).model_dump(mode="json", by_alias=True)
-        now.pop("workers", None)
-        then = {key: value for key, value in recorded[-1].config[section].items() if key in now}
+        recorded_there = recorded[-1].config[section].items()
+        known = now.keys() - HOW_IT_IS_DONE
+        then = {key: value for key, value in recorded_there if key in known}
         for line in differences(then, {key: now[key] for key in then}):
             project.output.warn(
                 f"{section}.{line} has changed since the text was preprocessed, and has no "

@@ -14,6 +14,8 @@ from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from chatgpt_cli.config.paths import RunPaths
+    from chatgpt_cli.config.schema import Config
     from chatgpt_cli.evaluation.run import Results
 
 # task (or held-out data), metric: the original's value and the copy's
@@ -77,7 +79,7 @@ def quantize(
 
 
 def _measure(
-    config: Any, paths: Any, folder: Path, stage: str, output: Output, *, tasks: bool
+    config: Config, paths: RunPaths, folder: Path, stage: str, output: Output, *, tasks: bool
 ) -> Results:
     """Perplexity on held-out data, and the scores of the tasks."""
     from chatgpt_cli.evaluation.run import Subject, plan

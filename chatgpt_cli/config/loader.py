@@ -224,7 +224,7 @@ def _sentences(error: ValidationError) -> list[tuple[Path_, str]]:
             found[path] = (f"{name}: " if name else "") + str(one["ctx"]["error"])
         else:
             expected.setdefault(path, []).append(_expected(dict(one)))
-            choices = ", or ".join(dict.fromkeys(expected[path]))
+            choices = " or ".join(dict.fromkeys(expected[path]))
             found[path] = f"{name} must be {choices}, it is {one['input']!r}"
     return list(found.items())
 

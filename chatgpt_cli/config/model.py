@@ -136,19 +136,19 @@ class ModelConfig(BaseModel):
                 total += self.context_length * h
         return total
 
-    def flops_per_token(self, *, training: bool = True) -> int:
-        """Floating-point operations per token at full context.
+    def flops_per_token(self) -> int:
+        """Floating-point operations per token of training at full context.
 
         Two per multiply-add of every matrix the token meets, output head included,
         plus attention's scores and sums over the context (half of it when causal);
-        three times that for training (Kaplan et al. 2020, section 2.1; the attention
-        term as in Chowdhery et al. 2022, appendix B).
+        three times that, since the backward pass takes two forward passes' work (Kaplan et
+        al. 2020, section 2.1; the attention term as in Chowdhery et al. 2022, appendix B).
         """
         scores = len(self.labels) or self.vocab_size
         matrices = self.num_parameters(embeddings=False) + scores * self.hidden_size
         span = self.context_length / 2 if self.causal else self.context_length
         attention = 2 * 2 * self.num_layers * self.num_heads * self.head_dim * span
-        return int((2 * matrices + attention) * (3 if training else 1))
+        return int(3 * (2 * matrices + attention))
 
 
 # Sizes count what is trained, at a vocabulary of 8,192.

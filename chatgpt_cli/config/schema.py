@@ -142,6 +142,10 @@ class FiltersSection(Section):
         return self
 
 
+# Settings of `data` that say how the work is done, and change nothing of what comes out.
+HOW_IT_IS_DONE = frozenset({"workers", "in_parts", "engine"})
+
+
 class DataSection(Section):
     """Raw text in, token shards out."""
 
@@ -160,7 +164,7 @@ class DataSection(Section):
     # Keep documents that look like prose; `{}` takes the usual limits.
     filters: FiltersSection | None = None
     min_chars: int = Field(1, ge=1)
-    # Longer documents are cut at line ends.
+    # Longer documents are cut, where a paragraph, line, sentence or word ends.
     max_chars: int = Field(100_000, ge=100)
     on_error: Literal["stop", "skip"] = "stop"
     # Processes on each machine.

@@ -73,7 +73,11 @@ class Batch:
         if ranks == 1:
             return self
         size = together * -(-len(self) // (together * ranks))
-        rows = torch.arange(rank * size, (rank + 1) * size)
+        start, stop = rank * size, (rank + 1) * size
+        if stop <= len(self):
+            # No copy, which would leave the memory that a GPU copies from while it computes.
+            return self._each(lambda part: part[start:stop])
+        rows = torch.arange(start, stop)
         beyond = rows >= len(self)
         share = self._each(lambda part: part[rows % len(self)])
         return replace(share, labels=share.labels.masked_fill(beyond[:, None], IGNORE))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.batch import IGNORE, Batch
 from chatgpt_cli.data.formats.classification import LabelledRow
-from chatgpt_cli.data.problems import Problem, ProblemLog, summary
+from chatgpt_cli.data.packed import HeldOutRows, PackedBatches, laid_out, places, sha256_of
+from chatgpt_cli.data.problems import Problem, ProblemLog, left_out
 from chatgpt_cli.data.rows import RowReport, read_labelled
-from chatgpt_cli.data.sft import ConversationBatches, HeldOutConversations
 from chatgpt_cli.data.split import divide_rows
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.special import CLS, SEP
@@ -75,37 +73,24 @@ class LabelledTexts:
 
     def hash(self) -> str:
         """SHA-256 of all of it."""
-        digest = hashlib.sha256(self.ids.tobytes())
-        digest.update(self.starts.tobytes())
-        digest.update(self.labels.tobytes())
-        return digest.hexdigest()
+        return sha256_of(self.ids, self.starts, self.labels)
 
     def rows(self, bins: list[list[int]], length: int) -> Batch:
         """Texts put into rows of `length` tokens; a label stands where its text is scored."""
-        shape = (len(bins), length)
-        ids = np.full(shape, self.pad_id, dtype=np.int64)
-        labels = np.full(shape, IGNORE, dtype=np.int64)
-        segments = np.zeros(shape, dtype=np.int64)
-        positions = np.zeros(shape, dtype=np.int64)
-        for row, members in enumerate(bins):
-            at = 0
-            for number, member in enumerate(members, start=2):
-                begin, end = int(self.starts[member]), int(self.starts[member + 1])
-                part = slice(at, at + end - begin)
-                ids[row, part] = self.ids[begin:end]
-                segments[row, part] = number
-                positions[row, part] = np.arange(end - begin)
-                labels[row, part.stop - 1 if self.causal else at] = self.labels[member]
-                at = part.stop
-        return Batch(*(torch.from_numpy(part) for part in (ids, labels, segments, positions)))
+        where = list(places(bins, self.starts))
+        labels = np.full((len(bins), length), IGNORE, dtype=np.int64)
+        for one in where:
+            column = one.columns.stop - 1 if self.causal else one.columns.start
+            labels[one.row, column] = self.labels[one.item]
+        return laid_out(self.ids, where, labels, self.pad_id)
 
 
 @dataclass(frozen=True)
 class LabelledData:
     """Both splits, the labels by their numbers, and what the user should know of them."""
 
-    train: ConversationBatches
-    validation: HeldOutConversations
+    train: PackedBatches
+    validation: HeldOutRows
     labels: tuple[str, ...]
     notes: list[str]
 
@@ -132,25 +117,27 @@ def load_labelled(
 
     def encode(rows: list[LabelledRow]) -> LabelledTexts:
         nonlocal cuts
-        found = [encode_texts(row.texts, tokenizer, causal=causal, length=length) for row in rows]
-        cuts += sum(cut for _, cut in found)
-        lengths = [len(ids) for ids, _ in found]
+        parts = [np.zeros(0, np.int32)]
+        for row in rows:
+            ids, cut = encode_texts(row.texts, tokenizer, causal=causal, length=length)
+            parts.append(np.array(ids, dtype=np.int32))
+            cuts += cut
         return LabelledTexts(
-            ids=np.concatenate([np.array(ids, dtype=np.int32) for ids, _ in found]),
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            ids=np.concatenate(parts),
+            starts=np.cumsum([len(part) for part in parts], dtype=np.int64),
             labels=np.array([numbers[row.label] for row in rows], dtype=np.int64),
             pad_id=tokenizer.pad_id,
             causal=causal,
         )
 
-    batches = ConversationBatches(
+    batches = PackedBatches(
         encode(train),
         batch_size=section.batch_size,
         sequence_length=length,
         packing=section.packing,
         seed=seed,
     )
-    validation = HeldOutConversations(encode(held_out), max(1, 8192 // length), length)
+    validation = HeldOutRows(encode(held_out), length)
     notes = _notes(train, held_out, report, labels)
     if cuts:
         notes.append(f"{cuts:,} texts are longer than {length} tokens and were cut at their end")
@@ -246,7 +233,4 @@ def _notes(
         f"Labels: {shown}{more}; always saying {most[0]} would be right in "
         f"{most[1] / len(train):.1%}",
     ]
-    left_out = report.problems.counts
-    if left_out:
-        notes.append(f"Left out: {left_out.total():,} rows ({summary(left_out)})")
-    return notes
+    return notes + left_out(report.problems.counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -127,19 +128,15 @@ class HeldOutWindows:
         chosen = np.linspace(0, count, num=min(count, wanted), endpoint=False)
         self._starts = chosen.astype(np.int64) * sequence_length
 
-    def windows(self) -> Iterator[np.ndarray]:
-        """Groups of windows, (batch, sequence_length + 1); a short one is padded."""
-        for first in range(0, len(self._starts), self._batch_size):
-            shape = (self._batch_size, self._length + 1)
-            rows = np.full(shape, self._shards.borders.bos, dtype=np.int64)
-            starts = self._starts[first : first + self._batch_size]
-            for row, start in enumerate(starts):
-                piece = self._shards.read(
-                    int(start), min(int(start) + self._length + 1, self._shards.num_tokens)
-                )
-                rows[row, : len(piece)] = piece
-            yield rows[: len(starts)]
-
     def __iter__(self) -> Iterator[Batch]:
-        for windows in self.windows():
-            yield window_batch(windows, self._shards.borders)
+        for first in range(0, len(self._starts), self._batch_size):
+            starts = self._starts[first : first + self._batch_size]
+            places = starts[:, None] + np.arange(self._length + 1)  # (batch, time + 1)
+            rows = np.full(places.shape, self._shards.borders.bos, dtype=np.int64)
+            for row, start in enumerate(starts.tolist()):
+                stop = min(start + self._length + 1, self._shards.num_tokens)
+                rows[row, : stop - start] = self._shards.read(start, stop)
+            batch = window_batch(rows, self._shards.borders)
+            # What fills the last window is no target, whatever token it is.
+            beyond = torch.from_numpy(places[:, 1:] >= self._shards.num_tokens)
+            yield replace(batch, labels=batch.labels.masked_fill(beyond, IGNORE))

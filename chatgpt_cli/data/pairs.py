@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from chatgpt_cli.data.batch import Batch
+from chatgpt_cli.data.packed import Conversations, places
 from chatgpt_cli.data.packing import ShuffledBins, pack
-from chatgpt_cli.data.sft import Conversations
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,8 @@ class Pairs:
 
     def _places(self, bins: list[list[int]]) -> Iterator[tuple[int, slice, slice]]:
         """Of each answer in a batch: its row, where its labels lie there, and which they are."""
-        starts = self.conversations.starts
-        for row, members in enumerate(_sides(bins)):
-            at = 0
-            for one in members:
-                begin, end = int(starts[one]), int(starts[one + 1])
-                # A label stands where the token before it does.
-                yield row, slice(at, at + end - begin - 1), slice(begin + 1, end)
-                at += end - begin
+        for one in places(_sides(bins), self.conversations.starts):
+            yield one.row, *one.following
 
 
 def _sides(bins: list[list[int]]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from chatgpt_cli.config.schema import ParallelFiles
 from chatgpt_cli.data.formats.languages import language
 from chatgpt_cli.data.formats.translation import TranslationRow
 from chatgpt_cli.data.problems import Problem
-from chatgpt_cli.data.records import read_text
+from chatgpt_cli.data.records import whole_text
 from chatgpt_cli.data.sources import DataFile, find_file
 
 
@@ -54,12 +54,8 @@ def read_parallel(files: ParallelFiles) -> Iterator[TranslationRow | Problem]:
 
 
 def _lines(file: DataFile) -> list[str] | Problem:
-    pieces: list[str] = []
-    for piece in read_text(file):
-        if isinstance(piece, Problem):
-            return piece
-        pieces.append(piece)
-    return "".join(pieces).removesuffix("\n").split("\n")
+    text = whole_text(file)
+    return text if isinstance(text, Problem) else text.removesuffix("\n").split("\n")
 
 
 def _language(file: DataFile) -> str | None:

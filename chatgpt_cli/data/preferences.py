@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from chatgpt_cli.config.schema import PreferSection
+from chatgpt_cli.config.schema import PreferSection, Rows
 from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.formats.preferences import PreferenceRow
+from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.pairs import HeldOutPairs, PairBatches, Pairs
-from chatgpt_cli.data.rows import read_preferences
-from chatgpt_cli.data.sft import Conversations
-from chatgpt_cli.data.split import held_out_rows, text_of
+from chatgpt_cli.data.problems import left_out
+from chatgpt_cli.data.rows import RowReport, read_preferences
+from chatgpt_cli.data.split import divide_rows, text_of
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ def load_pairs(
     Raises:
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
-    rows, held_out = _split(section)
+    rows, held_out, report = _split(section)
     encoder = _Encoder(tokenizer, sequence_length, system_prompt)
     train, validation = encoder.encode(rows), encoder.encode(held_out)
     batches = PairBatches(
@@ -60,6 +61,7 @@ def load_pairs(
             f"{encoder.truncated:,} questions are too long for {sequence_length} tokens with "
             "their answers and were cut at the front"
         )
+    notes += left_out(report.problems.counts)
     return PreferenceData(
         batches,
         HeldOutPairs(train, at_once, sequence_length),
@@ -68,28 +70,15 @@ def load_pairs(
     )
 
 
-def _split(section: PreferSection) -> tuple[list[PreferenceRow], list[PreferenceRow]]:
-    setting = "prefer.on_error"
-    rows = read_preferences(section.data, on_error=section.on_error, setting=setting).rows
-    count = len(rows)
-    if section.validation_data:
-        held_out = read_preferences(
-            section.validation_data, on_error=section.on_error, setting=setting
-        ).rows
-    else:
-        asked = [ChatRow(row.prompt, row.place) for row in rows]
-        kept = held_out_rows(asked, section.validation_fraction, text_of)
-        chosen = {row.messages for row in kept}
-        held_out = [row for row in rows if row.prompt in chosen]
-        rows = [row for row in rows if row.prompt not in chosen]
-    if not rows or not held_out:
-        raise DataError(
-            f"{count} rows give {len(rows)} for training and {len(held_out)} for validation; "
-            "both are needed",
-            place="prefer.data",
-            remedy="Add rows, raise prefer.validation_fraction, or name validation_data.",
-        )
-    return rows, held_out
+def _split(
+    section: PreferSection,
+) -> tuple[list[PreferenceRow], list[PreferenceRow], RowReport[PreferenceRow]]:
+    """As `divide_rows`, by what is asked."""
+
+    def read(data: Sequence[Rows]) -> RowReport[PreferenceRow]:
+        return read_preferences(data, on_error=section.on_error, setting="prefer.on_error")
+
+    return divide_rows(section, "prefer", read, lambda row: text_of(ChatRow(row.prompt, row.place)))
 
 
 class _Encoder:
@@ -103,14 +92,8 @@ class _Encoder:
 
     def encode(self, rows: Sequence[PreferenceRow]) -> Pairs:
         """All rows, end to end."""
-        parts = [part for row in rows for part in self._pair(row)]
-        lengths = [len(part.ids) for part in parts]
-        conversations = Conversations(
-            ids=np.concatenate([np.array(part.ids, dtype=np.int32) for part in parts]),
-            targets=np.concatenate([np.array(part.targets, dtype=np.bool_) for part in parts]),
-            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            pad_id=self._tokenizer.pad_id,
-        )
+        rendered = (part for row in rows for part in self._pair(row))
+        conversations = Conversations.of(rendered, self._tokenizer.pad_id)
         return Pairs(conversations, np.zeros(len(conversations.ids), dtype=np.float32))
 
     def _pair(self, row: PreferenceRow) -> tuple[Rendered, Rendered]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config
+from chatgpt_cli.config.schema import HOW_IT_IS_DONE, Config
 from chatgpt_cli.data.cleaning.identify import check_languages
 from chatgpt_cli.data.encode import Encoded, Tally, encode_all
 from chatgpt_cli.data.parts.machine import ALONE, Machine
@@ -262,7 +262,7 @@ def _request(config: Config, sources: list[SourceFiles], tokenizer: Tokenizer | 
     wanted = {
         "format": FORMAT,
         "version": __version__,
-        "data": config.data.model_dump(mode="json", exclude={"workers", "in_parts", "engine"}),
+        "data": config.data.model_dump(mode="json", exclude=set(HOW_IT_IS_DONE)),
         "tokenizer": config.tokenizer.model_dump(mode="json"),
         "files": [
             [file.url, file.size, file.modified] for source in sources for file in source.files

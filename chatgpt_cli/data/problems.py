@@ -23,9 +23,12 @@ class Problem:
     field: str | None = None
 
 
-def summary(counts: Counter[str]) -> str:
-    """How often what was wrong: "3 empty message, 1 not JSON"."""
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+def left_out(counts: Counter[str]) -> list[str]:
+    """A note of the rows that were left out and why, if there were any."""
+    if not counts:
+        return []
+    reasons = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return [f"Left out: {counts.total():,} rows ({reasons})"]
 
 
 @dataclass

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from chatgpt_cli.data.batch import IGNORE, Batch
 from chatgpt_cli.data.formats.conversations import ChatRow
+from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.packing import ShuffledBins
-from chatgpt_cli.data.sft import Conversations
-from chatgpt_cli.tokenizer.chat import Message, render
+from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
-# Held-out questions that an evaluation asks, at most.
-_ASKED = 200
+# Held-out questions that an evaluation asks at most, and at one time.
+_ASKED, _ASKED_AT_ONCE = 200, 64
 
 
 @dataclass(frozen=True)
@@ -131,13 +131,12 @@ class HeldOutQuestions:
 
     questions: Sequence[Question]
     pad_id: int
-    batch_size: int = 64
 
     def __iter__(self) -> Iterator[Batch]:
         wanted = min(len(self.questions), _ASKED)
         chosen = np.linspace(0, len(self.questions), num=wanted, endpoint=False).astype(int)
-        for first in range(0, len(chosen), self.batch_size):
-            numbers = [int(one) for one in chosen[first : first + self.batch_size]]
+        for first in range(0, len(chosen), _ASKED_AT_ONCE):
+            numbers = [int(one) for one in chosen[first : first + _ASKED_AT_ONCE]]
             yield question_batch(self.questions, numbers, self.pad_id)
 
 
@@ -145,14 +144,8 @@ def as_conversations(
     questions: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], pad_id: int
 ) -> Conversations:
     """Questions with written answers, of which every token is a target."""
-    whole = [[*question, *answer] for question, answer in zip(questions, answers, strict=True)]
-    targets = [
-        [*[False] * len(question), *[True] * len(answer)]
+    rendered = (
+        Rendered([*question, *answer], [*[False] * len(question), *[True] * len(answer)])
         for question, answer in zip(questions, answers, strict=True)
-    ]
-    return Conversations(
-        ids=np.concatenate([np.array(one, dtype=np.int32) for one in whole]),
-        targets=np.concatenate([np.array(one, dtype=np.bool_) for one in targets]),
-        starts=np.cumsum([0, *(len(one) for one in whole)]).astype(np.int64),
-        pad_id=pad_id,
     )
+    return Conversations.of(rendered, pad_id)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from chatgpt_cli.data.formats.languages import language
+from chatgpt_cli.data.formats.languages import is_chinese, language
 from chatgpt_cli.data.nested import rows_in
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.sources import DataFile
@@ -62,6 +62,16 @@ def read_text(file: DataFile) -> Iterator[str | Problem]:
         return
     if empty:
         yield Problem(file.name, "the file is empty", "empty file")
+
+
+def whole_text(file: DataFile) -> str | Problem:
+    """All of a file's text, or what is wrong with it."""
+    pieces: list[str] = []
+    for piece in read_text(file):
+        if isinstance(piece, Problem):
+            return piece
+        pieces.append(piece)
+    return "".join(pieces)
 
 
 def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int) -> Problem:
@@ -245,11 +255,7 @@ def _is_without_header(stream: IO[bytes]) -> bool:
     cells = first.rstrip("\r\n").split("\t")
     if len(cells) not in (2, 3) or any(language(cell) for cell in cells):
         return False
-    return _has_han(cells[0]) != _has_han(cells[1])
-
-
-def _has_han(text: str) -> bool:
-    return any("\u4e00" <= character <= "\u9fff" for character in text)
+    return is_chinese(cells[0]) != is_chinese(cells[1])
 
 
 def _read_pairs(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:

@@ -85,12 +85,19 @@ class RowEncoder:
             RowFault: if no answer fits.
         """
         learnt = [n for n, m in enumerate(messages) if m.role == "assistant" and m.weight > 0]
-        for last in reversed(learnt[1:]):
-            try:
-                return self._cut_before(messages[: last + 1])
-            except RowFault:
-                continue
-        return self._cut_before(messages[: learnt[0] + 1])
+        # Asked first: to leave out turn by turn takes a rendering for each.
+        fitting = (n for n in reversed(learnt) if self._fits(self._last(messages[: n + 1], 0)))
+        return self._cut_before(messages[: next(fitting, learnt[0]) + 1])
+
+    def _fits(self, rendered: Rendered) -> bool:
+        return len(rendered.ids) <= self.length
+
+    def _last(self, messages: list[Message], characters: int) -> Rendered:
+        """The last answer, and before it only the end of the question, of so many characters."""
+        head = [m for m in messages[:1] if m.role == "system"]
+        question, answer = messages[-2:]
+        kept = question.content[len(question.content) - characters :]
+        return render([*head, replace(question, content=kept), answer], self._tokenizer)
 
     def _cut_before(self, messages: list[Message]) -> Rendered:
         """Leave out the oldest turns, then the beginning of the last question.
@@ -99,7 +106,7 @@ class RowEncoder:
             RowFault: if not even the last answer fits.
         """
         rendered = render(messages, self._tokenizer)
-        if len(rendered.ids) <= self.length:
+        if self._fits(rendered):
             return rendered
         head = [m for m in messages[:1] if m.role == "system"]
         turns = messages[len(head) :]
@@ -108,9 +115,9 @@ class RowEncoder:
             if turns[0].role != "user":
                 continue
             rendered = render([*head, *turns], self._tokenizer)
-            if len(rendered.ids) <= self.length and any(rendered.targets):
+            if self._fits(rendered):
                 return rendered
-        return self._cut_question([*head, *turns[-2:]])
+        return self._cut_question(messages)
 
     def _cut_question(self, messages: list[Message]) -> Rendered:
         """As much of the end of the question, the message before the last, as fits.
@@ -118,29 +125,21 @@ class RowEncoder:
         Raises:
             RowFault: if not even the answer fits.
         """
-        *before, question, answer = messages
-
-        def with_last(characters: int) -> Rendered:
-            kept = question.content[len(question.content) - characters :]
-            cut = replace(question, content=kept)
-            return render([*before, cut, answer], self._tokenizer)
-
-        shortest = with_last(0)
-        if len(shortest.ids) > self.length:
-            system = len(before) and before[0].role == "system"
+        shortest = self._last(messages, 0)
+        if not self._fits(shortest):
             raise RowFault(
                 f"the answer alone has {sum(shortest.targets):,} tokens"
-                + (", beside a system message" if system else "")
+                + (", beside a system message" if messages[0].role == "system" else "")
                 + f", and a sequence only {self.length:,}. Shorten it, or raise "
                 "finetune.sequence_length (and model.context_length before pretraining)",
                 field="messages",
                 kind="answer too long",
             )
-        fits, too_long = 0, len(question.content) + 1
+        fits, too_long = 0, len(messages[-2].content) + 1
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
-            if len(with_last(middle).ids) <= self.length:
+            if self._fits(self._last(messages, middle)):
                 fits = middle
             else:
                 too_long = middle
-        return with_last(fits)
+        return self._last(messages, fits)

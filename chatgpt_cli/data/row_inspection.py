@@ -129,15 +129,17 @@ def inspect_rows(
             inspection.problems.append(item)
             continue
         place = item.example.place
+        known = inspection.formats.get(item.format, Found())
+        shown = len(known.samples) < samples
         try:
-            views = seer.views(item.example)
+            views = seer.views(item.example, shown=shown)
         except RowFault as fault:
             inspection.problems.append(Problem(place, fault.reason, fault.kind, fault.field))
             continue
-        found = inspection.formats.setdefault(item.format, Found())
+        found = inspection.formats.setdefault(item.format, known)
         found.rows += 1
         found.fields[item.fields] += 1
-        if len(found.samples) < samples:
+        if shown:
             found.samples.append(Sample(place, item.format, views))
         if isinstance(item.example, LabelledRow):
             inspection.labels[item.example.label] += 1
@@ -183,8 +185,12 @@ class _Seer:
         self._tokenizer = tokenizer
         self._limit = length or 1 << 30
 
-    def views(self, example: Example) -> tuple[View, ...]:
+    def views(self, example: Example, *, shown: bool) -> tuple[View, ...]:
         """The sequences of a row: two of a preference and of a translation both ways.
+
+        Args:
+            example: the row.
+            shown: whether their text is wanted, and not their lengths alone.
 
         Raises:
             RowFault: if it cannot be learnt from.
@@ -193,25 +199,30 @@ class _Seer:
             return (self._labelled(example),)
         if isinstance(example, PreferenceRow):
             return (
-                self._chat(example.prompt, example.chosen, "better", example.place),
-                self._chat(example.prompt, example.rejected, "worse", example.place),
+                self._chat(example.prompt, example.chosen, "better", example.place, shown),
+                self._chat(example.prompt, example.rejected, "worse", example.place, shown),
             )
         if isinstance(example, JudgedRow):
             title = "good" if example.good else "bad"
-            return (self._chat(example.prompt, example.completion, title, example.place),)
+            return (self._chat(example.prompt, example.completion, title, example.place, shown),)
         if isinstance(example, TranslationRow):
             rows = example.conversations(self._section.direction)
-            return tuple(self._learnt(row, "") for row in rows)
-        return (self._learnt(example, ""),)
+            return tuple(self._learnt(row, "", shown) for row in rows)
+        return (self._learnt(example, "", shown),)
 
     def _chat(
-        self, prompt: tuple[Message, ...], answer: tuple[Message, ...], title: str, place: str
+        self,
+        prompt: tuple[Message, ...],
+        answer: tuple[Message, ...],
+        title: str,
+        place: str,
+        shown: bool,
     ) -> View:
         """Only the answer of a preference counts, not earlier ones in its prompt."""
         read = tuple(Message(turn.role, turn.content, 0.0) for turn in prompt)
-        return self._learnt(ChatRow(read + answer, place), title)
+        return self._learnt(ChatRow(read + answer, place), title, shown)
 
-    def _learnt(self, row: ChatRow | TextRow, title: str) -> View:
+    def _learnt(self, row: ChatRow | TextRow, title: str, shown: bool) -> View:
         if self._tokenizer is None:
             return _untokenized(row, title)
         whole = RowEncoder(self._section, self._tokenizer, 1 << 30).rendered(row)[0]
@@ -220,7 +231,7 @@ class _Seer:
             fitting = RowEncoder(self._section, self._tokenizer, self._limit).rendered(row)[0]
         return View(
             title,
-            self._spans(fitting.ids, fitting.targets),
+            self._spans(fitting.ids, fitting.targets) if shown else (),
             len(whole.ids),
             cut=fitting is not whole and isinstance(row, ChatRow),
         )

@@ -11,12 +11,12 @@ from chatgpt_cli.config.schema import Direction, FinetuneTask, ParallelFiles, Ro
 from chatgpt_cli.data.formats.classification import LabelledRow
 from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.formats.fields import RowFault
-from chatgpt_cli.data.formats.preferences import JudgedRow, PreferenceRow
+from chatgpt_cli.data.formats.preferences import PreferenceRow
 from chatgpt_cli.data.formats.recognise import FORMATS, KINDS, Recognised, recognise
 from chatgpt_cli.data.formats.translation import TranslationRow
 from chatgpt_cli.data.parallel import read_parallel
 from chatgpt_cli.data.problems import Problem, ProblemLog
-from chatgpt_cli.data.records import Row, read_text
+from chatgpt_cli.data.records import Row, whole_text
 from chatgpt_cli.data.records import read_rows as read_records
 from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
 
@@ -90,11 +90,9 @@ def learnt(found: Recognised, direction: Direction) -> list[ChatRow | TextRow]:
     return [example] if isinstance(example, ChatRow | TextRow) else []
 
 
-def read_labelled(
-    patterns: Sequence[Rows], *, on_error: OnError, setting: str = _SETTING
-) -> RowReport[LabelledRow]:
+def read_labelled(patterns: Sequence[Rows], *, on_error: OnError) -> RowReport[LabelledRow]:
     """Read texts with the names of their classes; arguments and errors as `read_rows`."""
-    found = _read(patterns, FORMATS_OF["classification"], on_error, setting)
+    found = _read(patterns, FORMATS_OF["classification"], on_error, _SETTING)
     rows = [one.example for one in found.rows if isinstance(one.example, LabelledRow)]
     return RowReport(rows, found.formats, found.problems)
 
@@ -109,29 +107,6 @@ def read_preferences(
     """Read pairs of a better and a worse answer; arguments and errors as `read_rows`."""
     found = _read(patterns, ("preference",), on_error, setting, limit=limit)
     rows = [one.example for one in found.rows if isinstance(one.example, PreferenceRow)]
-    return RowReport(rows, found.formats, found.problems)
-
-
-def read_judged(
-    patterns: Sequence[Rows],
-    *,
-    on_error: OnError,
-    setting: str = _SETTING,
-    limit: int | None = None,
-) -> RowReport[JudgedRow]:
-    """Read answers that are labelled good or bad; arguments and errors as `read_rows`.
-
-    A pair counts as two: its better answer is good, its worse one is bad.
-    """
-    found = _read(patterns, ("judged answer", "preference"), on_error, setting, limit=limit)
-    rows: list[JudgedRow] = []
-    for one in found.rows:
-        if isinstance(one.example, JudgedRow):
-            rows.append(one.example)
-        elif isinstance(one.example, PreferenceRow):
-            pair = one.example
-            rows.append(JudgedRow(pair.prompt, pair.chosen, True, pair.place))
-            rows.append(JudgedRow(pair.prompt, pair.rejected, False, pair.place))
     return RowReport(rows, found.formats, found.problems)
 
 
@@ -192,12 +167,10 @@ def examples(
 
 def _text(file: DataFile) -> Recognised | Problem:
     """A text file, which is one text."""
-    pieces: list[str] = []
-    for piece in read_text(file):
-        if isinstance(piece, Problem):
-            return piece
-        pieces.append(piece)
-    return Recognised("plain text", (), TextRow("".join(pieces), file.name))
+    text = whole_text(file)
+    if isinstance(text, Problem):
+        return text
+    return Recognised("plain text", (), TextRow(text, file.name))
 
 
 def _example(record: Row, wanted: tuple[str, ...]) -> Recognised | Problem:

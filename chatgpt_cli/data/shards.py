@@ -199,16 +199,8 @@ class TokenShards:
 
     @property
     def num_tokens(self) -> int:
+        """Tokens of all shards."""
         return int(self._ends[-1]) if len(self._ends) else 0
-
-    @property
-    def num_documents(self) -> int:
-        return int(self._entry["documents"])
-
-    @property
-    def num_bytes(self) -> int:
-        """UTF-8 bytes of the text behind the tokens."""
-        return int(self._entry["bytes"])
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Token ids from `start` to before `stop`, in the stored dtype."""

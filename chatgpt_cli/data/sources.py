@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class DataFile:
     start: int = 0
     stop: int | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """How messages call it: relative to the current folder where that is shorter."""
         path = Path(self.url)
@@ -120,9 +121,7 @@ def find_files(
     place = path
     if path.startswith(_SAMPLE):
         path = builtin("data").joinpath(path.removeprefix(_SAMPLE)).as_posix()
-    system, root = fsspec.core.url_to_fs(
-        str(Path(path).expanduser()) if "://" not in path else path
-    )
+    system, root = _file_system(path)
     prefix = path.split("://")[0] + "://" if "://" in path else ""
     if any(character in path for character in "*?["):
         found = [name for name in system.glob(root) if not system.isdir(name)]
@@ -159,6 +158,26 @@ def find_files(
             remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
         )
     return files
+
+
+def _file_system(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """What opens a path or URL, and the name it has there.
+
+    Raises:
+        DataError: for a kind of URL that is not known, or needs a package.
+    """
+    if "://" not in path:
+        path = str(Path(path).expanduser())
+    try:
+        system, root = fsspec.core.url_to_fs(path)
+        return system, root
+    except (ImportError, ValueError) as error:
+        raise DataError(
+            f"URLs of this kind cannot be opened here ({error})",
+            place=path,
+            remedy="Install what is missing, such as `pip install aiohttp requests` for http, or "
+            "name a file on this machine.",
+        ) from error
 
 
 def find_file(path: str) -> DataFile:

@@ -67,9 +67,10 @@ def divide_rows(
         held_out = others.rows
         report.problems.counts.update(others.problems.counts)
     else:
-        held_out = held_out_rows(rows, section.validation_fraction, text_of)
-        chosen = {text_of(row) for row in held_out}
-        rows = [row for row in rows if text_of(row) not in chosen]
+        texts = [text_of(row) for row in rows]
+        chosen = _held_out(texts, section.validation_fraction)
+        held_out = [row for row, text in zip(rows, texts, strict=True) if text in chosen]
+        rows = [row for row, text in zip(rows, texts, strict=True) if text not in chosen]
     if not rows or not held_out:
         raise DataError(
             f"{len(report.rows)} rows give {len(rows)} for training and {len(held_out)} for "
@@ -80,16 +81,14 @@ def divide_rows(
     return rows, held_out, report
 
 
-def held_out_rows(rows: list[T], fraction: float, text_of: Callable[[T], str]) -> list[T]:
-    """Rows chosen by a hash of their text; at least one where there are two.
+def _held_out(texts: Sequence[str], fraction: float) -> set[str]:
+    """Texts chosen by their hash; at least one where there are two.
 
     A row's place depends on its own text, so it stays there when rows are added.
     """
-    if not fraction or len(rows) < 2:
-        return []
-    chances = [_chance(text_of(row)) for row in rows]
-    chosen = [row for row, chance in zip(rows, chances, strict=True) if chance < fraction]
-    return chosen or [rows[chances.index(min(chances))]]
+    if not fraction or len(texts) < 2:
+        return set()
+    return {text for text in texts if _chance(text) < fraction} or {min(texts, key=_chance)}
 
 
 def text_of(row: ChatRow | TextRow) -> str:

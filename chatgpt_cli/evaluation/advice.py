@@ -44,12 +44,14 @@ def next_steps(
             )
         )
     if results is None:
-        steps.append(
-            Words("Run chatgpt evaluate for scores.", "运行 chatgpt evaluate 以获得得分。")
-        )
-        return steps
-    for task, entry in results["tasks"].items():
-        steps += _of_task(task, entry)
+        run = Words("Run chatgpt evaluate for scores.", "运行 chatgpt evaluate 以获得得分。")
+        return [*steps, run]
+    return steps + steps_from_scores(results)
+
+
+def steps_from_scores(results: dict[str, Any]) -> list[Words]:
+    """What the scores alone say, given the content of results.json."""
+    steps = [step for task, entry in results["tasks"].items() for step in _of_task(task, entry)]
     weakest = _weakest(results["tasks"])
     if weakest is not None:
         task, value = weakest

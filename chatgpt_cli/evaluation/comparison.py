@@ -227,7 +227,7 @@ def run_settings(folder: Path) -> dict[str, Any]:
     paths = RunPaths(folder)
     try:
         content = yaml.safe_load(paths.config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         content = {}
     found = _flat(content if isinstance(content, dict) else {}, "")
     for stage in map(paths.stage, STAGES):

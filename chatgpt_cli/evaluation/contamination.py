@@ -9,7 +9,7 @@ import numpy as np
 
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.data.formats.conversations import TextRow
+from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.rows import read_learnt
 from chatgpt_cli.data.shards import TokenShards
 from chatgpt_cli.errors import DataError
@@ -18,7 +18,9 @@ from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
 # Tokens by which a question is found; shorter ones occur everywhere.
 _ANCHOR = 8
+# Tokens of the shards, and rows, that are looked through at one time.
 _PIECE = 4_000_000
+_ROWS = 10_000
 _BASE = 0x9E3779B97F4A7C15
 
 
@@ -51,19 +53,19 @@ def training_tokens(config: Config, paths: RunPaths, tokenizer: Tokenizer) -> It
         rows = read_learnt(section.data, section.task, section.direction, on_error="skip").rows
     except DataError:
         return
-    texts = [
-        text.strip()
-        for row in rows
-        for text in (
-            [row.text]
-            if isinstance(row, TextRow)
-            else [message.content for message in row.messages]
-        )
-    ]
     # An id that no token has keeps stretches from reaching across texts.
     border = tokenizer.vocab_size
-    ids = [token for encoded in tokenizer.encode_batch(texts) for token in [*encoded, border]]
-    yield np.array(ids, dtype=np.int64)
+    for first in range(0, len(rows), _ROWS):
+        texts = [text for row in rows[first : first + _ROWS] for text in _texts(row)]
+        ids = [token for text in texts for token in [*tokenizer.encode(text.strip()), border]]
+        yield np.array(ids, dtype=np.int64)
+
+
+def _texts(row: ChatRow | TextRow) -> list[str]:
+    """What is learnt or read of a row."""
+    if isinstance(row, TextRow):
+        return [row.text]
+    return [message.content for message in row.messages]
 
 
 def overlap(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from chatgpt_cli.config.schema import JudgeSection
@@ -24,8 +23,6 @@ def judge_answers(
     questions: list[str],
     answers: list[str],
     references: list[list[str]],
-    *,
-    on_progress: Callable[[int], None] | None = None,
 ) -> Score:
     """The mean mark, 1 to 10, and each answer's own.
 
@@ -39,12 +36,8 @@ def judge_answers(
         for question, answer, accepted in zip(questions, answers, references, strict=True)
     ]
     endpoint = Endpoint(judge, "the judge", "evaluate.judge")
-    marks: list[float] = []
     with ThreadPoolExecutor(judge.parallel, thread_name_prefix="judge") as pool:
-        for mark in pool.map(lambda prompt: _mark(endpoint, prompt), prompts):
-            marks.append(mark)
-            if on_progress is not None:
-                on_progress(len(marks))
+        marks = list(pool.map(lambda prompt: _mark(endpoint, prompt), prompts))
     return mean_score(marks, signature=f"judge:{judge.model}|scale:1-10", digits=2)
 
 

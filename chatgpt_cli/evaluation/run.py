@@ -13,7 +13,7 @@ import numpy as np
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, TaskSection
 from chatgpt_cli.data.batch import Batch
-from chatgpt_cli.data.masking import Hidden, MaskedHeldOutRows
+from chatgpt_cli.data.masking import MaskedHeldOut
 from chatgpt_cli.data.sft import held_out_conversations
 from chatgpt_cli.errors import ConfigError, DataError
 from chatgpt_cli.evaluation.classification import (
@@ -35,7 +35,7 @@ from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.distributed import rank, world_size
-from chatgpt_cli.training.pretrain import held_out_batches
+from chatgpt_cli.training.pretrain import held_out_batches, masking
 from chatgpt_cli.training.validation import ValidationLoss, document_losses, mean_loss
 
 
@@ -172,11 +172,6 @@ def evaluate(
     asked = []
     for task, metrics, style in measured:
         rows = read_task(task, limit=config.evaluate.max_rows)
-
-        def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
-            done = min(done * world_size(), total)
-            on_task(f"{name}: {done:,} of {total:,} answered", done / total)
-
         result = run_task(
             task,
             rows,
@@ -186,7 +181,7 @@ def evaluate(
             subject.tokenizer,
             style=style,
             system_prompt=system,
-            on_progress=progress,
+            on_progress=_progress(on_task, task.name, len(rows), "answered"),
         )
         if result.truncated:
             results.notes.append(
@@ -198,6 +193,18 @@ def evaluate(
         on_task("contamination", 0.0)
         _look_for(asked, subject, config, paths, results)
     return results
+
+
+def _progress(
+    on_task: Callable[[str, float], None], name: str, total: int, what: str
+) -> Callable[[int], None]:
+    """Tells of all rows when this process has done so many of its own."""
+
+    def told(done: int) -> None:
+        done = min(done * world_size(), total)
+        on_task(f"{name}: {done:,} of {total:,} {what}", done / total)
+
+    return told
 
 
 def _classify(
@@ -214,11 +221,6 @@ def _classify(
         planned = [(held_out, list(held_out.metrics)), *planned]
     for task, metrics in planned:
         rows = labelled_task(task, config, limit=config.evaluate.max_rows)
-
-        def progress(done: int, name: str = task.name, total: int = len(rows)) -> None:
-            done = min(done * world_size(), total)
-            on_task(f"{name}: {done:,} of {total:,} labelled", done / total)
-
         result = run_classification(
             task,
             rows,
@@ -226,7 +228,7 @@ def _classify(
             subject.model,
             subject.tokenizer,
             batch_size=config.evaluate.batch_size,
-            on_progress=progress,
+            on_progress=_progress(on_task, task.name, len(rows), "labelled"),
         )
         if result.truncated:
             results.notes.append(
@@ -293,9 +295,7 @@ def _measure_held_out(
                 config.finetune, subject.tokenizer, length
             )
             if not subject.model.config.causal:
-                probability = config.pretrain.mask_probability
-                hidden = Hidden(subject.tokenizer.vocab_size, probability, config.seed)
-                batches = MaskedHeldOutRows(batches, hidden)
+                batches = MaskedHeldOut(batches, masking(config, subject.tokenizer))
         else:
             batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
         documents = document_losses(

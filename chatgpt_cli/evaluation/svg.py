@@ -17,6 +17,7 @@ _HUGE = 1e30
 # More points than this cannot be told apart on a screen.
 _MOST_POINTS = 400
 
+_WIDTH, _HEIGHT = 360, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 32, 40
 _EMPTY = Words("no data", "无数据")
 _clips = count()
@@ -52,20 +53,21 @@ class Axis:
     high: float
     start: float
     end: float
-    log: bool = False
 
     def place(self, value: float) -> float:
         """The pixel of a value."""
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        share = (self._scaled(value) - low) / (high - low)
+        share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
-    def _scaled(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def ticks(self, most: int = 6) -> list[float]:
-        """Round values inside the range: 1, 2 or 5 times powers of ten."""
-        return (_log_ticks if self.log else _linear_ticks)(self.low, self.high, most)
+    def ticks(self, most: int) -> list[float]:
+        """Round values inside the range: 1, 2 or 5 times powers of ten apart."""
+        rough = (self.high - self.low) / most
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        # Where the range is too small for its size, steps vanish in rounding.
+        return [index * step for index in range(first, min(last, first + 2 * most) + 1)]
 
 
 def line_chart(
@@ -73,9 +75,6 @@ def line_chart(
     lines: Sequence[Line],
     *,
     x_label: Words,
-    width: int = 360,
-    height: int = 250,
-    log_x: bool = False,
     marks: Sequence[Mark] = (),
 ) -> str:
     """An SVG element with axes, ticks, grid and legend; it grows with the page's width.
@@ -86,22 +85,22 @@ def line_chart(
     Args:
         title: what a screen reader says.
     """
-    kept = [(line, _clean(line.points, log_x=log_x)) for line in lines]
+    kept = [(line, _clean(line.points)) for line in lines]
     kept = [(line, points) for line, points in kept if points]
     head = (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(f"{title.en} · {title.zh}")}" xmlns="http://www.w3.org/2000/svg">'
     )
     if not kept:
-        return f"{head}{_text(_EMPTY, 'empty', width / 2, height / 2)}</svg>"
-    x, y = _axes(kept, width, height, log_x=log_x)
+        return f"{head}{_text(_EMPTY, 'empty', _WIDTH / 2, _HEIGHT / 2)}</svg>"
+    x, y = _axes(kept)
     clip = f"plot{next(_clips)}"
     parts = [
         head,
         f'<clipPath id="{clip}"><rect x="{_LEFT}" y="{_TOP - 4}" '
-        f'width="{width - _LEFT - _RIGHT}" height="{height - _TOP - _BOTTOM + 8}"/></clipPath>',
+        f'width="{_WIDTH - _LEFT - _RIGHT}" height="{_HEIGHT - _TOP - _BOTTOM + 8}"/></clipPath>',
         *_grid(x, y),
-        _text(x_label, "label", (x.start + x.end) / 2, height - 6),
+        _text(x_label, "label", (x.start + x.end) / 2, _HEIGHT - 6),
         f'<g clip-path="url(#{clip})">',
         *(_mark(mark, x, y) for mark in marks if x.low <= mark.x <= x.high),
         *(_drawn(line, points, x, y) for line, points in kept),
@@ -123,12 +122,8 @@ def compact(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _clean(points: Iterable[Point], *, log_x: bool) -> list[Point]:
-    good = [
-        (x, y)
-        for x, y in points
-        if math.isfinite(x) and abs(y) < _HUGE and abs(x) < _HUGE and (x > 0 or not log_x)
-    ]
+def _clean(points: Iterable[Point]) -> list[Point]:
+    good = [(x, y) for x, y in points if math.isfinite(x) and abs(y) < _HUGE and abs(x) < _HUGE]
     return _thinned(good)
 
 
@@ -146,41 +141,20 @@ def _thinned(points: list[Point]) -> list[Point]:
     return [*chosen, points[-1]]
 
 
-def _axes(
-    kept: Sequence[tuple[Line, list[Point]]], width: int, height: int, *, log_x: bool
-) -> tuple[Axis, Axis]:
+def _axes(kept: Sequence[tuple[Line, list[Point]]]) -> tuple[Axis, Axis]:
     xs = [x for _, points in kept for x, _ in points]
     scaling = [points for line, points in kept if line.scales] or [points for _, points in kept]
     ys = [y for points in scaling for _, y in points]
     x_low, x_high = min(xs), max(xs)
     if x_low == x_high:
-        x_low, x_high = (x_low / 2, x_high * 2) if log_x else (x_low - 1, x_high + 1)
+        x_low, x_high = x_low - 1, x_high + 1
     y_low, y_high = min(ys), max(ys)
     margin = 0.06 * (y_high - y_low) or 0.05 * abs(y_high) or 1.0
     below = 0.0 if 0 <= y_low < margin else y_low - margin
     return (
-        Axis(x_low, x_high, _LEFT, width - _RIGHT, log=log_x),
-        Axis(below, y_high + margin, height - _BOTTOM, _TOP),
+        Axis(x_low, x_high, _LEFT, _WIDTH - _RIGHT),
+        Axis(below, y_high + margin, _HEIGHT - _BOTTOM, _TOP),
     )
-
-
-def _linear_ticks(low: float, high: float, most: int) -> list[float]:
-    rough = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    # Where the range is too small for its size, steps vanish in rounding.
-    return [index * step for index in range(first, min(last, first + 2 * most) + 1)]
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
-        if len(ticks) <= most + 2:
-            return ticks if len(ticks) > 1 else [low, high]
-    return ticks[:: -(-len(ticks) // most)]
 
 
 def _grid(x: Axis, y: Axis) -> list[str]:

@@ -6,6 +6,7 @@ import difflib
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from chatgpt_cli.config.schema import TaskSection
@@ -41,14 +42,14 @@ def read_task(task: TaskSection, *, limit: int | None) -> list[TaskRow]:
     if task.prompt is None:
         rows = read_rows([task.data], on_error="stop", limit=limit).rows
         return [_conversation(row, task) for row in rows]
+    records = (
+        record for file in find_files(task.data, ROW_SUFFIXES) for record in read_records(file)
+    )
     found: list[TaskRow] = []
-    for file in find_files(task.data, ROW_SUFFIXES):
-        for record in read_records(file):
-            if limit is not None and len(found) >= limit:
-                break
-            if isinstance(record, Problem):
-                raise DataError(record.reason, place=record.place)
-            found.append(_record(record.fields, record.place, task))
+    for record in islice(records, limit):
+        if isinstance(record, Problem):
+            raise DataError(record.reason, place=record.place)
+        found.append(_record(record.fields, record.place, task))
     if not found:
         raise DataError("there are no rows in it", place=task.data)
     return found

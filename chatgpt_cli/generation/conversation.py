@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -78,11 +79,17 @@ def fitting_prompt(
         the ids, and how many messages were left out.
     """
     opening = [message for message in messages[:1] if message.role == "system"]
-    turns = list(messages[len(opening) :])
-    while True:
-        rendered = render([*opening, *turns], tokenizer, add_generation_prompt=True)
-        if len(rendered.ids) <= room or len(turns) <= 1:
-            return rendered.ids, len(messages) - len(opening) - len(turns)
-        del turns[0]
-        while len(turns) > 1 and turns[0].role != "user":
-            del turns[0]
+    turns = messages[len(opening) :]
+    last = len(turns) - 1
+    starts = [n for n in range(1, len(turns)) if turns[n].role == "user" or n == last]
+
+    def rendered(start: int) -> list[int]:
+        shown = [*opening, *turns[start:]]
+        return render(shown, tokenizer, add_generation_prompt=True).ids
+
+    ids, start = rendered(0), 0
+    if len(ids) > room and starts:
+        fitting = bisect_left(starts, True, key=lambda start: len(rendered(start)) <= room)
+        start = starts[min(fitting, len(starts) - 1)]
+        ids = rendered(start)
+    return ids, start

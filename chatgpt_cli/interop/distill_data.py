@@ -18,6 +18,7 @@ from typing import IO, Any
 from chatgpt_cli.config.schema import DistillDataSection
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.records import read_rows as read_records
+from chatgpt_cli.data.records import whole_text
 from chatgpt_cli.data.sources import ROW_SUFFIXES, find_files
 from chatgpt_cli.errors import ConfigError, DataError
 from chatgpt_cli.interop.endpoint import Endpoint, EndpointError, Reply
@@ -184,15 +185,16 @@ def _prompts(section: DistillDataSection) -> Iterator[list[Turn]]:
     """What is asked: a line of a .txt file each, or rows with a prompt or messages.
 
     Raises:
-        DataError: for a row that asks nothing.
+        DataError: for a file that cannot be read, or a row that asks nothing.
     """
     system = [] if section.system_prompt is None else [_turn("system", section.system_prompt)]
     for pattern in section.prompts:
         for file in find_files(pattern, (*ROW_SUFFIXES, ".txt")):
-            if file.name.endswith(".txt"):
-                with file.open() as stream:
-                    lines = stream.read().decode("utf-8-sig").splitlines()
-                for line in lines:
+            if file.kind == ".txt":
+                text = whole_text(file)
+                if isinstance(text, Problem):
+                    raise DataError(text.reason, place=text.place)
+                for line in text.split("\n"):
                     if line.strip():
                         yield [*system, _turn("user", line.strip())]
                 continue

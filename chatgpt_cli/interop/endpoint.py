@@ -50,6 +50,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
+        """Where questions go."""
         return self.section.url.rstrip("/") + "/chat/completions"
 
     def ask(self, messages: Sequence[dict[str, str]], **options: Any) -> Reply:
@@ -81,6 +82,8 @@ class Endpoint:
             with urllib.request.urlopen(request, timeout=self.section.timeout) as response:
                 return _reply(json.load(response))
         except urllib.error.HTTPError as error:
+            # It holds the connection.
+            error.close()
             lasting = EndpointError(
                 f"{self.who} answers {error.code} ({error.reason})",
                 place=self.address,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class GGUFModel:
 
     @property
     def architecture(self) -> str:
+        """The family of models, such as "llama"."""
         return str(self.fields["general.architecture"])
 
     def value(self, name: str, default: Any = None) -> Any:
@@ -308,6 +309,14 @@ def open_gguf(path: Path) -> GGUFModel:
     Raises:
         ModelError: if it is damaged or of an architecture that is not supported.
     """
+    about = path.stat()
+    return _opened(path, about.st_mtime_ns, about.st_size)
+
+
+# Commands ask for the shape before they load the model, and reading a large vocabulary
+# takes seconds.
+@lru_cache(maxsize=1)
+def _opened(path: Path, _modified: int, _size: int) -> GGUFModel:
     try:
         import gguf
     except ImportError as error:

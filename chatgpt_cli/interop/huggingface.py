@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -35,8 +34,6 @@ from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
-__all__ = ["LoadedModel", "has_counterpart", "load_model", "save_model"]
-
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _WPE = "transformer.wpe.weight"
@@ -53,22 +50,12 @@ class LoadedModel:
     config: ModelConfig
 
 
-def save_model(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    folder: Path,
-    *,
-    generation: dict[str, Any] | None = None,
-) -> None:
+def save_model(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
     """Write config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
     Of a model with an adapter only the adapter is written (see `save_adapter`). A model
     with a counterpart in `transformers` loads there; any other is saved all
     the same, for this package (`has_counterpart` tells which).
-
-    Args:
-        generation: keys of generation_config.json besides the special ids, such as
-            "temperature".
     """
     folder.mkdir(parents=True, exist_ok=True)
     if model.adapter is not None:
@@ -88,7 +75,7 @@ def save_model(
             "bos_token_id": tokenizer.bos_id,
             "eos_token_id": sorted(tokenizer.stop_ids, reverse=True),
         }
-        write_json(folder / "generation_config.json", ids | (generation or {}))
+        write_json(folder / "generation_config.json", ids)
     tokenizer.save(folder)
     if model.config.labels and isinstance(tokenizer, OwnTokenizer):
         tokenizer.save_for_texts(folder, causal=model.config.causal)
@@ -148,6 +135,10 @@ def _base(adapter: Adapter, folder: Path) -> Path:
     try:
         return resolve_model(adapter.base)
     except ModelError as error:
+        # A run directory that was moved as a whole: RUN/STAGE/checkpoints/STEP of both.
+        beside = Path(*folder.resolve().parts[:-3], *Path(adapter.base).parts[-3:])
+        if beside.is_dir():
+            return beside
         raise ModelError(
             f"the model that this adapter was trained for is not there ({adapter.base})",
             place=str(folder / ADAPTER_CONFIG),

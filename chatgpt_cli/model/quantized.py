@@ -77,6 +77,7 @@ class QuantizedWeight:
 
     @property
     def device(self) -> torch.device:
+        """Where the numbers lie."""
         return self.numbers.device
 
 
@@ -96,6 +97,7 @@ class QuantizedLinear(nn.Module):
 
     @property
     def quantized(self) -> QuantizedWeight:
+        """W as it is stored."""
         return QuantizedWeight(self.bits, self.numbers, self.scale.to(torch.bfloat16))
 
     @property

@@ -18,7 +18,7 @@ from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.interop.base import project_shape
 from chatgpt_cli.training.device import Hardware
-from chatgpt_cli.training.memory import sequence_bytes
+from chatgpt_cli.training.memory import sequence_bytes, static_bytes
 
 Method = Literal["ddp", "fsdp", "hybrid"]
 
@@ -56,6 +56,7 @@ class Cluster:
 
     @property
     def count(self) -> int:
+        """All devices."""
         return self.machines * self.devices
 
     def collective(self, size: float, ranks: int, bandwidth: float) -> float:
@@ -153,6 +154,7 @@ class StepTime:
 
     @property
     def tokens_per_second(self) -> float:
+        """Of all devices together."""
         return self.tokens / self.seconds
 
 
@@ -221,8 +223,7 @@ def _memory(work: Work, cluster: Cluster, method: Method) -> float:
     shape = work.shape
     inside = shape.num_parameters(embeddings=False)
     outside = shape.num_parameters() - inside
-    muon = work.optimizer == "muon"
-    state = 4 * (4 * shape.num_parameters() - (inside if muon else 0))
+    state = static_bytes(shape, work.optimizer)
     activations = work.at_once * work.sequence_bytes
     if method == "ddp":
         return state + activations

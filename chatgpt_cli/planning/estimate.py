@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from chatgpt_cli.config.model import ModelConfig
 from chatgpt_cli.planning.rehearsal import StageRehearsal
+from chatgpt_cli.training.loop import AUTO_EVALUATIONS
 
 # Training tokens for each parameter (without embeddings) at which compute is best spent:
 # Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", table 3.
 COMPUTE_OPTIMAL = 20
-# "auto" spreads so many evaluations over a budget (see the training loop).
-_AUTO_EVALUATIONS = 20
 # Bytes for each weight: bfloat16; 8 or 4 bits with a scale for every group of weights.
 _BYTES_PER_WEIGHT = {"bfloat16": 2.0, "int8": 1.06, "int4": 0.6}
 
@@ -88,7 +87,7 @@ def _length(measured: StageRehearsal) -> tuple[float, float]:
 def _seconds(measured: StageRehearsal, steps: float) -> float:
     """As if every evaluation were the best so far, which saves a checkpoint."""
     every = measured.section.eval_every
-    evaluations = _AUTO_EVALUATIONS if every == "auto" else steps / int(every)
+    evaluations = AUTO_EVALUATIONS if every == "auto" else steps / int(every)
     between = evaluations * (measured.evaluation_seconds + measured.save_seconds)
     return measured.start_seconds + steps * measured.step_seconds + between
 

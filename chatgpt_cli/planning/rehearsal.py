@@ -26,6 +26,7 @@ from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.preprocess import existing, find_sources, preprocess
 from chatgpt_cli.data.problems import ProblemLog
 from chatgpt_cli.data.survey import survey
+from chatgpt_cli.diagnosis import matmul_rate
 from chatgpt_cli.interop.base import starting_model
 from chatgpt_cli.training import finetune, pretrain
 from chatgpt_cli.training.device import Hardware
@@ -99,8 +100,9 @@ def rehearse(config: Config, paths: RunPaths, scratch: Path, tell: Tell) -> Rehe
         ChatGPTError: whatever the stages themselves would say of the configuration or data.
     """
     torch.manual_seed(config.seed)
-    rates = _matmul_rate()
-    tell(f"A plain matrix product runs at {rates / 1e9:,.0f} GFLOP/s here")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = max(matmul_rate(dtype, device, 0.5) for dtype in (torch.float32, torch.bfloat16))
+    tell(f"A plain matrix product runs at {rate / 1e9:,.0f} GFLOP/s here")
     own = RunPaths(scratch)
     stages: list[StageRehearsal] = []
     notes: list[str] = []
@@ -112,7 +114,7 @@ def rehearse(config: Config, paths: RunPaths, scratch: Path, tell: Tell) -> Rehe
         plan = _longer(config, factor)
         prepared = pretrain.prepare(plan, own, mode="new", observe=lambda _: None)
         assert isinstance(prepared, Prepared)
-        stage = _measure("pretrain", prepared.trainer, rates)
+        stage = _measure("pretrain", prepared.trainer, rate)
         stages.append(
             replace(
                 stage,
@@ -131,7 +133,7 @@ def rehearse(config: Config, paths: RunPaths, scratch: Path, tell: Tell) -> Rehe
             ready = finetune.prepare(config, base, mode="restart", observe=lambda _: None)
             assert isinstance(ready, Prepared)
             trainer = replace(ready.trainer, stage=own.finetune)
-            stages.append(_measure("finetune", trainer, rates))
+            stages.append(_measure("finetune", trainer, rate))
     return Rehearsal(stages, tokens, notes)
 
 
@@ -235,7 +237,7 @@ class _Part:
         return next(iter(self.whole.batch(index).split(count)))
 
 
-def _measure(name: str, trainer: Trainer, matmul_rate: float) -> StageRehearsal:
+def _measure(name: str, trainer: Trainer, plain_rate: float) -> StageRehearsal:
     """Train for some steps, evaluate and save once, and take the times."""
     section, train, shape = trainer.section, trainer.train, trainer.model.config
     at_once = trainer.sequences_at_once()
@@ -244,7 +246,7 @@ def _measure(name: str, trainer: Trainer, matmul_rate: float) -> StageRehearsal:
     source = _Part(train, at_once) if micro_batches > 2 else train
     sequences = 1.5 * at_once if micro_batches > 2 else train.batch_size
     flops = sequences * train.sequence_length * shape.flops_per_token()
-    guess = flops / (_ASSUMED_SHARE * matmul_rate)
+    guess = flops / (_ASSUMED_SHARE * plain_rate)
     timed = min(max(int(_SECONDS / guess), _STEPS[0]), _STEPS[1])
     short = section.model_copy(
         update={
@@ -292,17 +294,3 @@ def _measure(name: str, trainer: Trainer, matmul_rate: float) -> StageRehearsal:
         start_seconds=max(steps[_WARM_UP - 1] - began - _WARM_UP * step, 0.0),
         memory=static_bytes(shape, section.optimizer, adapter) + activations,
     )
-
-
-def _matmul_rate() -> float:
-    """FLOP/s of a plain matrix product in what training multiplies in, measured in a second."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = 4096 if device.type == "cuda" else 1024
-    best = 0.0
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(size, size, device=device).to(dtype)
-        end = time.perf_counter() + 0.5
-        while (start := time.perf_counter()) < end:
-            (a @ a)[0, 0].item()
-            best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best

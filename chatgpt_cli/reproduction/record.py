@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from chatgpt_cli import __version__
 from chatgpt_cli.config.paths import PACKAGE, StageName
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.data.sources import DataFile, find_files
+from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
 from chatgpt_cli.errors import ChatGPTError, DataError
 from chatgpt_cli.files import sha256, write_json
 from chatgpt_cli.training.events import Event, Observer, StepDone
@@ -135,8 +135,6 @@ def _hashes(paths: Iterable[str]) -> dict[str, str]:
 
 def _any_kind(path: str) -> tuple[str, ...]:
     """The kinds of text, and whatever a single file's name ends with."""
-    from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES
-
     known = TEXT_SUFFIXES + ROW_SUFFIXES
     return known if any(mark in path for mark in "*?[") else (*known, Path(path).suffix.lower())
 

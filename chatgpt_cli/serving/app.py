@@ -51,6 +51,7 @@ def build_app(service: Service, settings: ServeSection) -> Starlette:
 
         async def handle(request: Request) -> Response:
             started = time.perf_counter()
+            path = request.scope["route"].path
             try:
                 key = check_key(settings.api_keys, request.headers.get("authorization"))
                 if request.method == "POST":
@@ -59,7 +60,11 @@ def build_app(service: Service, settings: ServeSection) -> Starlette:
                 response = await handler(request)
             except ApiError as error:
                 response = error.response()
-            metrics.requests[request.scope["route"].path, response.status_code] += 1
+            except Exception:
+                # Answered by `_server_error`, outside of this.
+                metrics.requests[path, 500] += 1
+                raise
+            metrics.requests[path, response.status_code] += 1
             if request.method == "POST" and response.media_type == "application/json":
                 metrics.whole.observe(time.perf_counter() - started)
             return response

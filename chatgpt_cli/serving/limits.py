@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from chatgpt_cli.serving.errors import ApiError
 
@@ -16,9 +16,8 @@ _REMEMBERED = 10_000
 class RateLimiter:
     """So many requests a minute for each client; unused ones add up to one minute's."""
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._clock = clock
         # Requests left, and when that was so.
         self._clients: dict[str, tuple[float, float]] = {}
 
@@ -30,7 +29,7 @@ class RateLimiter:
         """
         if not self._per_minute:
             return
-        now = self._clock()
+        now = time.monotonic()
         left, since = self._clients.get(client, (float(self._per_minute), now))
         left = min(self._per_minute, left + (now - since) * self._per_minute / 60)
         if left < 1:

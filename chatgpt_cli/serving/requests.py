@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chatgpt_cli.serving.errors import ApiError
 from chatgpt_cli.tokenizer.chat import Message, Role
@@ -167,7 +167,7 @@ def parse(kind: type[_Kind], body: bytes) -> _Kind:
     if not isinstance(content, dict):
         raise ApiError(400, "the body must be a JSON object")
     try:
-        request = TypeAdapter(kind).validate_python(content)
+        request = kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -92,11 +92,21 @@ def _by_template(
             after = spans[-1][1] if spans else 0
             spans.append(_span(template, turns, number, text, after))
     ids, offsets = tokenizer.encode_with_offsets(text)
-    targets = [
-        any(start <= begin < stop or (begin <= start < end) for start, stop in spans)
-        for begin, end in offsets
-    ]
-    return Rendered(ids, targets)
+    return Rendered(ids, _touched(offsets, spans))
+
+
+def _touched(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether each token, from character to character, has a part in one of the spans.
+
+    Both are in the order of the text.
+    """
+    found = []
+    at = 0
+    for begin, end in offsets:
+        while at < len(spans) and spans[at][1] <= begin:
+            at += 1
+        found.append(at < len(spans) and (spans[at][0] <= begin or spans[at][0] < end))
+    return found
 
 
 # Never seen, takes no room: divides the name of a special token that a message contains.

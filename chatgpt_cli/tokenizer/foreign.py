@@ -180,11 +180,6 @@ class ForeignTokenizer(Tokenizer):
         ids: list[int] = self._plain.encode(_clean(text), add_special_tokens=False).ids
         return ids
 
-    def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[list[int]]:
-        # The library's own threads do not mix with the processes that call this.
-        del threads
-        return [self.encode(text) for text in texts]
-
     def encode_with_special(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(_clean(text), add_special_tokens=False).ids
         return ids
@@ -196,11 +191,19 @@ class ForeignTokenizer(Tokenizer):
 
     def special_tokens_in(self, text: str) -> list[str]:
         """The special tokens that occur in a text."""
-        return [
-            token.content
-            for id, token in self._added.items()
-            if id in self.special_ids and token.content in text
-        ]
+        # There may be hundreds, and hardly a text has one.
+        if self._any_special.search(text) is None:
+            return []
+        return [token for token in self._special_tokens if token in text]
+
+    @cached_property
+    def _special_tokens(self) -> list[str]:
+        return [one.content for id, one in self._added.items() if id in self.special_ids]
+
+    @cached_property
+    def _any_special(self) -> re.Pattern[str]:
+        # Of no token at all, what nothing matches.
+        return re.compile("|".join(map(re.escape, self._special_tokens)) or r"(?!)")
 
     def token(self, id: int) -> str:
         return str(self._tokenizer.id_to_token(int(id)) or "")

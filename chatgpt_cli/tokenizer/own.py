@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -107,10 +106,6 @@ class OwnTokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._processor.encode(text)
-        return ids
-
-    def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[list[int]]:
-        ids: list[list[int]] = self._processor.encode(list(texts), num_threads=threads)
         return ids
 
     def encode_with_special(self, text: str) -> list[int]:

@@ -92,10 +92,6 @@ class Tokenizer(ABC):
         """Plain text to ids; never to a special token, whatever the text says."""
 
     @abstractmethod
-    def encode_batch(self, texts: Sequence[str], threads: int = 1) -> list[list[int]]:
-        """`encode` for many texts."""
-
-    @abstractmethod
     def encode_with_special(self, text: str) -> list[int]:
         """As `encode`, but special tokens written in the text become their ids."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -96,8 +97,10 @@ def _growing(path: Path, wait: Callable[[], bool]) -> Iterator[tuple[list[dict[s
     ended = False
     while True:
         try:
-            data = path.read_bytes()[read:]
-            modified = path.stat().st_mtime
+            with path.open("rb") as stream:
+                stream.seek(read)
+                data = stream.read()
+                modified = os.fstat(stream.fileno()).st_mtime
         except OSError:
             data, modified = b"", time.time()
         whole = data[: data.rfind(b"\n") + 1]

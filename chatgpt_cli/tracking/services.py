@@ -21,8 +21,11 @@ SERVICES: tuple[Service, ...] = get_args(Service)
 class Tracker(Protocol):
     """Takes the records of one run, in order."""
 
-    def log(self, record: dict[str, Any], when: float) -> None: ...
-    def finish(self) -> None: ...
+    def log(self, record: dict[str, Any], when: float) -> None:
+        """Take a record of metrics.jsonl; `when` is in seconds since 1970."""
+
+    def finish(self) -> None:
+        """No more will come."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class EventFile:
             self._stream.write(_record(event))
 
     def finish(self) -> None:
+        """Close the file."""
         self._stream.close()
 
 

@@ -99,7 +99,7 @@ def choose_hardware(
     else:
         dtype = torch.bfloat16 if section.precision == "bfloat16" else torch.float32
     if compile_:
-        _keep_compiled_code()
+        keep_compiled_code()
     recompute = section.gradient_checkpointing
     return _agreed(
         Hardware(device, dtype, attention, compile_, threads, recompute, section.parallel)
@@ -146,7 +146,7 @@ def _keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, most)
 
 
-def _keep_compiled_code() -> None:
+def keep_compiled_code() -> None:
     """Let later runs find what this one compiles; PyTorch's own place is emptied at boot."""
     folder = compiled_code_folder()
     if folder is not None:

@@ -50,7 +50,8 @@ class PreferenceLoss:
         means that they become less probable too.
         """
         assert isinstance(batch, PairBatch)
-        moved = target_log_probabilities(model, batch, self.hardware) - batch.reference
+        now = target_log_probabilities(model, batch, self.hardware)  # (batch, time)
+        moved = now - batch.reference
         answers = answer_segments(batch)  # (batch, segments)
         rewards = torch.zeros(answers.shape, device=moved.device)
         rewards = rewards.scatter_add(1, batch.segment_ids, moved)
@@ -59,7 +60,7 @@ class PreferenceLoss:
         e = self.label_smoothing
         loss = -(1 - e) * F.logsigmoid(margin) - e * F.logsigmoid(-margin)
         if self.sft_weight:
-            loss = loss + self.sft_weight * _surprise(batch, moved + batch.reference)
+            loss = loss + self.sft_weight * _surprise(batch, now, answers)
         right = (margin > 0).float() + 0.5 * (margin == 0).float()
         sums = {
             "accuracy": right.sum(),
@@ -109,9 +110,14 @@ def set_reference(model: Transformer, held: HeldOutPairs, hardware: Hardware) ->
             held.pairs.set_reference(bins, values)
 
 
-def _surprise(batch: Batch, found: Tensor) -> Tensor:
-    """The mean nats per token of each better answer: (pairs,)."""
-    answers = answer_segments(batch)
+def _surprise(batch: Batch, found: Tensor, answers: Tensor) -> Tensor:
+    """The mean nats per token of each better answer: (pairs,).
+
+    Args:
+        batch: pairs of rows.
+        found: (batch, time) log-probabilities of the labels.
+        answers: see `answer_segments`.
+    """
     segments, labels = batch.segment_ids[0::2], (batch.labels[0::2] >= 0).float()
     empty = torch.zeros(answers[0::2].shape, device=found.device)
     tokens = empty.scatter_add(1, segments, labels)

@@ -6,11 +6,8 @@ from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.replay import ReplayedBatches
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.interop.base import limited
-from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
 from chatgpt_cli.interop.locate import locate_model
-from chatgpt_cli.model.lora import add_adapter
-from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
+from chatgpt_cli.training.base import Base
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
 from chatgpt_cli.training.effort import Effort
@@ -55,43 +52,30 @@ def prepare(
             remedy="Add files of rows, such as `data: [my-rows.jsonl]` under finetune; "
             "`chatgpt inspect FILE` says which it can read.",
         )
-    located = locate_model(paths, model=None, stage="pretrain", base=config.model.from_)
-    base = located.folder
-    loaded = load_model(base, config=limited(read_config(base), config.model))
-    length = config.sequence_length(section, loaded.config.context_length)
-    data = load_task(config, loaded, length=length, place=str(base))
+    base = Base.load(
+        locate_model(paths, model=None, stage="pretrain", base=config.model.from_), config
+    )
+    length = config.sequence_length(section, base.loaded.config.context_length)
+    data = load_task(config, base.loaded, length=length, place=str(base.located.folder))
     for text in data.notes:
         observe(Note(text))
-    model, tokenizer, shape = data.model, loaded.tokenizer, data.model.config
+    tokenizer, shape = base.loaded.tokenizer, data.model.config
     train = data.train
     if section.replay:
         text_batches = training_batches(config, paths, tokenizer, section.batch_size, length)
         train = ReplayedBatches(train, text_batches, section.replay)
-    fingerprint: dict[str, object] = {
-        "model": shape.model_dump(exclude={"dropout"}),
-        "tokenizer": tokenizer.hash,
-        "base": weights_hash(base),
-        "seed": config.seed,
-        "train": train.fingerprint(),
-    }
+    fingerprint = base.fingerprint(config, shape, section.lora, train)
     teacher = None
     if section.distill is not None:
         teacher = Teacher.load(section.distill, tokenizer, causal=True, stage="auto")
         fingerprint["teacher"] = teacher.hash
-    if section.lora is not None:
-        fingerprint["lora"] = section.lora.model_dump(mode="json", exclude_none=True)
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.finetune, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
     )
     if isinstance(start, Finished):
         return start
-    if start is not None:
-        shape = limited(read_config(start.folder), config.model)
-        model = load_model(start.folder, config=shape, merge=False).model
-    elif section.lora is not None:
-        add_adapter(model, new_adapter(section.lora, located, config, tokenizer), seed=config.seed)
-    require_trainable(model, base, "finetune")
+    model = base.to_train("finetune", config, data.model, section.lora, start, observe)
     if section.freeze_layers > shape.num_layers:
         raise ConfigError(
             f"finetune.freeze_layers is {section.freeze_layers}, but the model has "
@@ -99,8 +83,6 @@ def prepare(
             remedy="Set fewer.",
         )
     model.freeze(section.freeze_layers)
-    if model.adapter is not None:
-        observe(Note(trained_share(model)))
     effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}),

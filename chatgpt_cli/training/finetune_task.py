@@ -10,11 +10,13 @@ import numpy as np
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.labelled import load_labelled
-from chatgpt_cli.data.masking import Hidden, MaskedHeldOutRows, MaskedRows
-from chatgpt_cli.data.sft import HeldOutConversations, load_conversations
+from chatgpt_cli.data.masking import MaskedBatches, MaskedHeldOut, Masking
+from chatgpt_cli.data.packed import HeldOutRows
+from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.huggingface import LoadedModel
 from chatgpt_cli.model.transformer import Transformer
+from chatgpt_cli.training.pretrain import masking
 from chatgpt_cli.training.samples import Style
 
 
@@ -24,17 +26,17 @@ class FinetuneData:
 
     model: Transformer
     train: BatchSource
-    held_out: HeldOutConversations
+    held_out: HeldOutRows
     # Bytes that each target stands for, none where targets are labels.
     target_bytes: np.ndarray
     style: Style
     notes: list[str]
-    hidden: Hidden | None = None
+    masking: Masking | None = None
 
     def validation(self, max_tokens: int) -> Iterable[Batch]:
         """What the model is validated with, of about so many tokens."""
         some = self.held_out.some(max_tokens)
-        return some if self.hidden is None else MaskedHeldOutRows(some, self.hidden)
+        return some if self.masking is None else MaskedHeldOut(some, self.masking)
 
 
 def load_task(config: Config, base: LoadedModel, *, length: int, place: str) -> FinetuneData:
@@ -68,14 +70,11 @@ def load_task(config: Config, base: LoadedModel, *, length: int, place: str) -> 
     if base.config.causal == masked:
         raise _wrong_model(base, section.task, place)
     rows = load_conversations(section, tokenizer, length, seed=config.seed)
-    hidden = None
-    train: BatchSource = rows.train
-    if masked:
-        hidden = Hidden(tokenizer.vocab_size, config.pretrain.mask_probability, config.seed)
-        train = MaskedRows(train, hidden)
+    hides = masking(config, tokenizer) if masked else None
+    train: BatchSource = rows.train if hides is None else MaskedBatches(rows.train, hides)
     style: Style = "text" if section.task == "language_modeling" else "chat"
     return FinetuneData(
-        base.model, train, rows.validation, tokenizer.token_bytes, style, rows.notes, hidden
+        base.model, train, rows.validation, tokenizer.token_bytes, style, rows.notes, hides
     )
 
 

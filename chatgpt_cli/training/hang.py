@@ -57,6 +57,7 @@ class Watch:
                 os._exit(ProcessLost.exit_code)
 
     def end(self) -> None:
+        """Look no more."""
         self._ended.set()
 
     def _verdict(self) -> str:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -23,7 +19,7 @@ from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.errors import TrainingError
 from chatgpt_cli.files import write_text
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.ranks import launched, this_rank
+from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.checkpoint import Saved, check_optimizer_state, restore_random_state
 from chatgpt_cli.training.device import Hardware
@@ -34,15 +30,17 @@ from chatgpt_cli.training.metrics_log import MetricsLog
 from chatgpt_cli.training.objective import Objective
 from chatgpt_cli.training.optimizer import Optimizers
 from chatgpt_cli.training.parallel import Parallel, choose_kind, whole_tensor
+from chatgpt_cli.training.prefetch import Prefetch
 from chatgpt_cli.training.saving import Saver
 from chatgpt_cli.training.schedule import learning_rate_factor
+from chatgpt_cli.training.signals import StopSignals
 from chatgpt_cli.training.validation import ValidationLoss
 from chatgpt_cli.training.watch import Spike, watch_loss
 
 # Steps below which a budget of epochs is probably not what was meant.
 _FEW_STEPS = 20
 # How many evaluations and checkpoints "auto" spreads over the budget.
-_AUTO_EVALUATIONS = 20
+AUTO_EVALUATIONS = 20
 _AUTO_CHECKPOINTS = 4
 
 
@@ -105,8 +103,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.progress = Progress()
-        # The signal that arrived here, and the one that all processes know of.
-        self._signalled: int | None = None
+        # Those that arrive here, and the one that all processes know of.
+        self._signals = StopSignals(lambda text: self.observe(Note(text)))
         self._stop_signal: int | None = None
         # The step and the end of the last checkpoint.
         self._saved: tuple[int, str | None] | None = None
@@ -128,9 +126,9 @@ class Trainer:
             start["changes"] = saved.changes
         try:
             self._write(start)
-            with self._catching_signals():
+            with self._signals:
                 pin = self.hardware.device.type == "cuda"
-                with _Prefetch(self.train, self.progress.step, pin=pin) as batches:
+                with Prefetch(self.train, self.progress.step, pin=pin) as batches:
                     reason = self._steps(batches, started)
                 self._finish(reason)
         except (RuntimeError, MemoryError) as error:
@@ -236,12 +234,12 @@ class Trainer:
 
     # ------------------------------------------------------------------- the steps
 
-    def _steps(self, batches: _Prefetch, started: float) -> str:
+    def _steps(self, batches: Prefetch, started: float) -> str:
         """Step until the budget is used, early stopping, or a signal; says which."""
         window_start, window_tokens = time.perf_counter(), 0
         while (before := self._share()) < 1:
             if world_size() == 1:
-                self._stop_signal = self._signalled
+                self._stop_signal = self._signals.first
             if self._stop_signal is not None:
                 return "interrupted"
             batch = batches.next()
@@ -315,13 +313,14 @@ class Trainer:
             return
         self._failure = self._failure or self._saver.failure()
         failed = self._failure is not None
-        signal_ = self._signalled is not None
+        signalled = self._signals.first is not None
         elapsed = self.progress.elapsed if rank() == 0 else 0.0
-        self.progress.elapsed, signals, failures = total([elapsed, signal_, failed])
+        self.progress.elapsed, signals, failures = total([elapsed, signalled, failed])
         if failures:
             raise next(one for one in gather(self._failure) if one is not None)
         if signals:
-            self._stop_signal = next(one for one in gather(self._signalled) if one is not None)
+            everywhere = gather(self._signals.first)
+            self._stop_signal = next(one for one in everywhere if one is not None)
 
     # ----------------------------------------------------------------- what goes wrong
 
@@ -440,7 +439,7 @@ class Trainer:
     def _after_step(self, before: float, share: float) -> str | None:
         """Evaluate, sample and save when due; the reason if training ends here."""
         self.progress.validation_loss = None
-        evaluate = self._due(self.section.eval_every, before, share, _AUTO_EVALUATIONS)
+        evaluate = self._due(self.section.eval_every, before, share, AUTO_EVALUATIONS)
         improved = evaluate and self._evaluate()
         patience = self.section.early_stopping
         finished = None
@@ -551,42 +550,6 @@ class Trainer:
         self._write(record)
         self._agree_how_it_stands()
 
-    @contextmanager
-    def _catching_signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and a closed terminal end the loop after the present step.
-
-        A second signal ends it at once; among several processes it does not, since each
-        may be told twice, by the cluster and by torchrun, which ends by force what takes too
-        long. What is being ignored stays so, as under nohup.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = [
-            getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)
-        ]
-        before = {number: signal.getsignal(number) for number in numbers}
-        before = {n: handler for n, handler in before.items() if handler is not signal.SIG_IGN}
-
-        def handle(number: int, _frame: object) -> None:
-            if self._signalled is not None:
-                return
-            self._signalled = number
-            said = "Stopping after this step and saving."
-            if not launched():
-                for one, handler in before.items():
-                    signal.signal(one, handler)
-                said += " Once more to stop at once."
-            self.observe(Note(said))
-
-        for number in before:
-            signal.signal(number, handle)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -594,30 +557,3 @@ class Prepared:
 
     trainer: Trainer
     saved: Saved | None
-
-
-class _Prefetch:
-    """Prepares the next batch in a thread while the model works on this one."""
-
-    def __init__(self, source: BatchSource, first: int, *, pin: bool) -> None:
-        self._source = source
-        self._index = first
-        self._pin = pin
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: Future[Batch] = self._pool.submit(self._prepare, first)
-
-    def __enter__(self) -> _Prefetch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def next(self) -> Batch:
-        batch = self._next.result()
-        self._index += 1
-        self._next = self._pool.submit(self._prepare, self._index)
-        return batch
-
-    def _prepare(self, index: int) -> Batch:
-        batch = self._source.batch(index)
-        return batch.pinned() if self._pin else batch

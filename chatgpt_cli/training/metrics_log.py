@@ -83,6 +83,7 @@ class MetricsLog:
         return Mark(self._size, self._hash.hexdigest())
 
     def close(self) -> None:
+        """Close the file; what was written is there."""
         self._stream.close()
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from chatgpt_cli.training.exchange import Exchange
+from chatgpt_cli.training.parallel import own_part
 
 # Odd polynomials a x + b x^3 + c x^5, applied one after another: together the best of
 # their kind in the sense of the largest distance from 1 over [0.01, 1], which they map
@@ -145,7 +146,7 @@ class Muon(torch.optim.Optimizer):
         keep = 1 - group["lr"] * group["weight_decay"]
         for matrix, update in zip(matrices, updates, strict=True):
             scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-            part = matrix.to_local() if isinstance(matrix, DTensor) else matrix
+            part = own_part(matrix)
             part.mul_(keep).add_(update.to(part.dtype), alpha=-group["lr"] * scale)
 
     def _direction(self, matrix: Tensor, momentum: float) -> Tensor:
@@ -154,8 +155,7 @@ class Muon(torch.optim.Optimizer):
             self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
         buffer, gradient = self.state[matrix]["momentum_buffer"], matrix.grad
         assert gradient is not None
-        if isinstance(gradient, DTensor):
-            buffer, gradient = buffer.to_local(), gradient.to_local()
+        buffer, gradient = own_part(buffer), own_part(gradient)
         buffer.lerp_(gradient, 1 - momentum)
         # The gradient and the momentum that it has just entered.
         return torch.lerp(gradient, buffer, momentum).bfloat16()

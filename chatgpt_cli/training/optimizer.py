@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from chatgpt_cli.config.schema import TrainingSection
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.muon import Blocks, Muon
+from chatgpt_cli.training.parallel import own_part
 from chatgpt_cli.training.shards import read_shards, shapes_in
 
 
@@ -98,7 +99,7 @@ class Optimizers:
         """
         amount = self.learning_rate * self._section.l1
         for matrix in matrices:
-            part = matrix.to_local() if isinstance(matrix, DTensor) else matrix
+            part = own_part(matrix)
             part.copy_(torch.nn.functional.softshrink(part, amount))
 
     def state(self) -> dict[str, Tensor]:

@@ -6,11 +6,9 @@ from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preferences import load_pairs
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.interop.base import limited, require_writer
-from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
+from chatgpt_cli.interop.base import require_writer
 from chatgpt_cli.interop.locate import locate_start
-from chatgpt_cli.model.lora import add_adapter
-from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
+from chatgpt_cli.training.base import Base
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.dpo import PreferenceLoss, set_reference
 from chatgpt_cli.training.effort import Effort
@@ -36,26 +34,16 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
             remedy="Add files of rows with prompt, chosen and rejected, such as "
             "`data: [my-pairs.jsonl]` under prefer.",
         )
-    located = locate_start(paths, "prefer", base=config.model.from_)
-    base = located.folder
-    loaded = load_model(base, config=limited(read_config(base), config.model))
-    model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
-    require_writer(shape, str(base))
+    base = Base.load(locate_start(paths, "prefer", base=config.model.from_), config)
+    model, tokenizer, shape = base.loaded.model, base.loaded.tokenizer, base.loaded.config
+    require_writer(shape, str(base.located.folder))
     length = config.sequence_length(section, shape.context_length)
     pairs = load_pairs(
         section, tokenizer, length, system_prompt=config.finetune.system_prompt, seed=config.seed
     )
     for text in pairs.notes:
         observe(Note(text))
-    fingerprint: dict[str, object] = {
-        "model": shape.model_dump(exclude={"dropout"}),
-        "tokenizer": tokenizer.hash,
-        "base": weights_hash(base),
-        "seed": config.seed,
-        "train": pairs.train.fingerprint(),
-    }
-    if section.lora is not None:
-        fingerprint["lora"] = section.lora.model_dump(mode="json", exclude_none=True)
+    fingerprint = base.fingerprint(config, shape, section.lora, pairs.train)
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.prefer, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -73,15 +61,8 @@ def prefer(config: Config, paths: RunPaths, *, mode: Mode, observe: Observer) ->
     for split in (pairs.learnt, pairs.validation):
         set_reference(model, split, hardware)
     observe(Note("The model before training has judged every answer once"))
-    if start is not None:
-        model = load_model(start.folder, config=shape, merge=False).model
-    elif section.lora is not None:
-        add_adapter(model, new_adapter(section.lora, located, config, tokenizer), seed=config.seed)
-    require_trainable(model, base, "prefer")
-    if model.adapter is not None:
-        observe(Note(trained_share(model)))
     return Trainer(
-        model=model,
+        model=base.to_train("prefer", config, model, section.lora, start, observe),
         tokenizer=tokenizer,
         objective=PreferenceLoss(
             hardware, section.beta, section.label_smoothing, section.sft_weight

@@ -9,7 +9,7 @@ from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.batch import Batch, BatchSource
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows
-from chatgpt_cli.data.masking import MaskedHeldOut, MaskedWindows
+from chatgpt_cli.data.masking import MaskedBatches, MaskedHeldOut, Masking
 from chatgpt_cli.data.shards import Split, TokenShards
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.interop.base import limitation, project_shape, starting_model
@@ -131,7 +131,7 @@ def training_batches(
     train = TokenWindows(shards, batch_size=batch_size, sequence_length=length, seed=config.seed)
     if section.objective == "causal":
         return train
-    return MaskedWindows(train, tokenizer.vocab_size, section.mask_probability, config.seed)
+    return MaskedBatches(train, masking(config, tokenizer))
 
 
 def _shards(paths: RunPaths, split: Split, tokenizer: Tokenizer) -> TokenShards:
@@ -161,4 +161,9 @@ def held_out_batches(
     )
     if section.objective == "causal":
         return windows
-    return MaskedHeldOut(windows, tokenizer.vocab_size, section.mask_probability, config.seed)
+    return MaskedHeldOut(windows, masking(config, tokenizer))
+
+
+def masking(config: Config, tokenizer: Tokenizer) -> Masking:
+    """Which tokens are hidden wherever a project's masked model is trained or measured."""
+    return Masking(tokenizer.vocab_size, config.pretrain.mask_probability, config.seed)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config, ReinforceSection
+from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.questions import HeldOutQuestions, Question, QuestionBatches, as_question
 from chatgpt_cli.data.split import split_rows
 from chatgpt_cli.errors import ConfigError, DataError
-from chatgpt_cli.interop.base import limited, require_writer
-from chatgpt_cli.interop.huggingface import load_model, read_config, weights_hash
+from chatgpt_cli.interop.base import require_writer
+from chatgpt_cli.interop.huggingface import load_model
 from chatgpt_cli.interop.locate import locate_start
-from chatgpt_cli.model.lora import add_adapter
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
-from chatgpt_cli.training.adapter import new_adapter, require_trainable, trained_share
+from chatgpt_cli.training.base import Base
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.events import Note, Observer
 from chatgpt_cli.training.grpo import ReinforcedAnswers
@@ -42,14 +44,16 @@ def reinforce(
             "`data: [my-rows.jsonl]` under reinforce.",
         )
     reward = reward_of(section)
-    located = locate_start(paths, "reinforce", base=config.model.from_)
-    base = located.folder
-    loaded = load_model(base, config=limited(read_config(base), config.model))
-    model, tokenizer, shape = loaded.model, loaded.tokenizer, loaded.config
-    require_writer(shape, str(base))
+    base = Base.load(locate_start(paths, "reinforce", base=config.model.from_), config)
+    tokenizer, shape = base.loaded.tokenizer, base.loaded.config
+    require_writer(shape, str(base.located.folder))
     length = config.sequence_length(section, shape.context_length)
-    asked, held_out = _questions(section, tokenizer, length, config.finetune.system_prompt)
+    asked, held_out, problems = _questions(
+        section, tokenizer, length, config.finetune.system_prompt
+    )
     observe(Note(f"Questions: {len(asked):,} to learn from, {len(held_out):,} to validate with"))
+    for text in left_out(problems):
+        observe(Note(text))
     train = QuestionBatches(
         asked,
         batch_size=section.batch_size,
@@ -57,15 +61,7 @@ def reinforce(
         pad_id=tokenizer.pad_id,
         seed=config.seed,
     )
-    fingerprint: dict[str, object] = {
-        "model": shape.model_dump(exclude={"dropout"}),
-        "tokenizer": tokenizer.hash,
-        "base": weights_hash(base),
-        "seed": config.seed,
-        "train": train.fingerprint(),
-    }
-    if section.lora is not None:
-        fingerprint["lora"] = section.lora.model_dump(mode="json", exclude_none=True)
+    fingerprint = base.fingerprint(config, shape, section.lora, train)
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(
         paths.reinforce, mode=mode, fingerprint=fingerprint, settings=settings, observe=observe
@@ -76,16 +72,10 @@ def reinforce(
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}), context_length=length
     )
-    if start is not None:
-        model = load_model(start.folder, config=shape, merge=False).model
-    elif section.lora is not None:
-        add_adapter(model, new_adapter(section.lora, located, config, tokenizer), seed=config.seed)
-    require_trainable(model, base, "reinforce")
-    if model.adapter is not None:
-        observe(Note(trained_share(model)))
+    model = base.to_train("reinforce", config, base.loaded.model, section.lora, start, observe)
     before = None
     if section.kl and model.adapter is None:
-        before = load_model(base, config=shape).model.requires_grad_(False)
+        before = load_model(base.located.folder, config=shape).model.requires_grad_(False)
         before.to(hardware.device).set_attention(hardware.attention)
     return Trainer(
         model=model,
@@ -108,13 +98,13 @@ def reinforce(
 
 def _questions(
     section: ReinforceSection, tokenizer: Tokenizer, length: int, system_prompt: str | None
-) -> tuple[list[Question], list[Question]]:
-    """Those to learn from and those to validate with.
+) -> tuple[list[Question], list[Question], Counter[str]]:
+    """Those to learn from, those to validate with, and what was wrong with others.
 
     Raises:
         DataError: if there are none, or one leaves no room for an answer.
     """
-    rows, held_out, _ = split_rows(section, "reinforce")
+    rows, held_out, report = split_rows(section, "reinforce")
     both = [as_question(row, tokenizer, system_prompt) for row in (*rows, *held_out)]
     for question in both:
         if len(question.ids) + section.max_tokens > length:
@@ -124,4 +114,4 @@ def _questions(
                 place=question.place,
                 remedy="Shorten it, lower reinforce.max_tokens, or leave the row out.",
             )
-    return both[: len(rows)], both[len(rows) :]
+    return both[: len(rows)], both[len(rows) :], report.problems.counts

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chatgpt_cli.data.batch import IGNORE
 from chatgpt_cli.data.loader import HeldOutWindows, TokenWindows, window_batch
-from chatgpt_cli.data.masking import MaskedWindows, mask_batch
+from chatgpt_cli.data.masking import MaskedBatches, Masking
 from chatgpt_cli.data.shards import Borders, TokenShards
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, SEP
@@ -19,10 +19,10 @@ from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, SEP
 class _Stream:
     """Stands for `TokenShards`: tokens that lie in memory."""
 
-    def __init__(self, tokens: np.ndarray) -> None:
+    def __init__(self, tokens: np.ndarray, borders: Borders) -> None:
         self._tokens = tokens
         self.num_tokens = len(tokens)
-        self.borders = Borders()
+        self.borders = borders
 
     def read(self, start: int, stop: int) -> np.ndarray:
         assert 0 <= start <= stop <= self.num_tokens
@@ -32,8 +32,8 @@ class _Stream:
         return {}
 
 
-def _stream(tokens: np.ndarray) -> TokenShards:
-    return cast(TokenShards, _Stream(tokens))
+def _stream(tokens: np.ndarray, borders: Borders | None = None) -> TokenShards:
+    return cast(TokenShards, _Stream(tokens, borders or Borders()))
 
 
 def _windows(tokens: int, length: int, batch: int = 4, seed: int = 0) -> TokenWindows:
@@ -85,13 +85,14 @@ def test_documents_are_segments_and_bos_is_no_target() -> None:
 def test_what_is_no_target_is_ignored_in_unsigned_shards_too(masked: bool) -> None:
     tokens = np.tile(np.array([BOS, 50, 51, EOS], dtype=np.uint16), 40)
     source = TokenWindows(_stream(tokens), batch_size=4, sequence_length=20, seed=0)
-    batch = (MaskedWindows(source, 60, 0.3, 0) if masked else source).batch(0)
+    batch = (MaskedBatches(source, Masking(60, 0.3, 0)) if masked else source).batch(0)
     assert set(batch.labels.flatten().tolist()) == {IGNORE, 50, 51} | (set() if masked else {EOS})
 
 
+@pytest.mark.parametrize("borders", [Borders(), Borders(bos=7, eos=7)])
 @pytest.mark.parametrize("tokens", [2, 8, 9, 10, 50, 57])
-def test_held_out_windows_predict_each_token_once(tokens: int) -> None:
-    stream = _stream(np.arange(100, 100 + tokens, dtype=np.uint16))
+def test_held_out_windows_predict_each_token_once(tokens: int, borders: Borders) -> None:
+    stream = _stream(np.arange(100, 100 + tokens, dtype=np.uint16), borders)
     source = HeldOutWindows(stream, batch_size=3, sequence_length=8, max_tokens=None)
     targets = [int(t) for batch in source for t in batch.labels.flatten() if t != IGNORE]
     assert sorted(targets) == list(range(101, 100 + tokens))
@@ -108,7 +109,8 @@ def test_held_out_windows_are_limited_and_the_same_each_time() -> None:
 def test_masking_follows_the_80_10_10_rule() -> None:
     ids = np.random.default_rng(0).integers(100, 5000, size=(64, 512))
     ids[:, 0], ids[:, -1] = BOS, EOS
-    batch = mask_batch(ids, vocab_size=5000, probability=0.15, random=np.random.default_rng(1))
+    plain = window_batch(np.pad(ids, ((0, 0), (0, 1))), Borders())
+    batch = Masking(5000, 0.15, seed=1).of(plain, 1, 0)
     hidden, labels = batch.input_ids.numpy(), batch.labels.numpy()
     target = labels != IGNORE
     assert not target[:, 0].any() and not target[:, -1].any()
@@ -121,8 +123,8 @@ def test_masking_follows_the_80_10_10_rule() -> None:
 
 
 def test_masks_depend_on_seed_and_index_only() -> None:
-    def source(seed: int) -> MaskedWindows:
-        return MaskedWindows(_windows(1000, 8), vocab_size=2000, probability=0.3, seed=seed)
+    def source(seed: int) -> MaskedBatches:
+        return MaskedBatches(_windows(1000, 8), Masking(2000, 0.3, seed))
 
     assert torch.equal(source(1).batch(5).input_ids, source(1).batch(5).input_ids)
     assert not torch.equal(source(1).batch(5).labels, source(2).batch(5).labels)

@@ -83,6 +83,14 @@ def test_split_is_by_content(tmp_path: Path, tokenizer: Tokenizer) -> None:
     assert rows[0] <= rows[1]
 
 
+def test_the_only_text_that_is_kept_aside_takes_its_copies_with_it(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    rows = [(f"say {n}", "a dog") for n in range(5)] * 2
+    data = _data(tmp_path, tokenizer, rows, validation_fraction=1e-9)
+    assert (len(data.validation.data), "Rows: 8 to train on" in data.notes[0]) == (2, True)
+
+
 def test_long_prompts_are_cut_and_the_answer_stays(tmp_path: Path, tokenizer: Tokenizer) -> None:
     rows = [(f"the cat and the dog {n} " * 9, "a red kite") for n in range(20)]
     data = _data(tmp_path, tokenizer, rows)

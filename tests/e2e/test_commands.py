@@ -208,6 +208,8 @@ def test_help_of_each_command_does_not_load_torch(command: str) -> None:
 def test_config_prints_what_can_be_read_again(project: Path) -> None:
     done = _chatgpt(project, "config", "--set", "seed=5")
     assert done.returncode == 0
+    # What the preset chose stands beside it.
+    assert "positions: rope" in done.stderr and "positions: null" in done.stdout
     (project / "copy.yaml").write_text(done.stdout, encoding="utf-8")
     assert _chatgpt(project, "config", "--config", "copy.yaml").stdout == done.stdout
     schema = json.loads(_chatgpt(project, "config", "--schema").stdout)

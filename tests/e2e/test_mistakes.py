@@ -139,6 +139,7 @@ MISTAKES = [
     (_N, "preprocess --config none.yaml", 2, "names no text", "data.sources", "my-texts"),
     (_N, "preprocess --set data.sources=[texts.txt]", 1, "no file", "texts.txt:", "text.txt?"),
     (_N, "preprocess --set data.sources=[picture.png]", 1, ".png", "picture.png:", ".jsonl"),
+    (_N, "preprocess --set data.sources=[odd://x.txt]", 1, "not known", "odd://x.txt:", "Install"),
     (_N, "preprocess --set data.sources=[folder]", 1, "no text in it", "folder:", "Known are"),
     (_N, "preprocess --set data.sources=[empty.txt]", 1, "is empty", "empty.txt:", "Correct"),
     (_N, "preprocess --set data.sources=[latin.txt]", 1, "not UTF-8", "latin.txt:1:", "Save it"),

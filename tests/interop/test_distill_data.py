@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -92,6 +93,16 @@ def test_rows_are_written_counted_and_can_be_learnt(server: _Server, tmp_path: P
     rows = read_rows([str(one.to)], on_error="stop").rows
     found = {row.messages[0].content: row.messages[1].content for row in rows}
     assert found == {text: text.upper() for text in server.asked}
+
+
+def test_prompts_may_be_compressed_but_must_be_text(server: _Server, tmp_path: Path) -> None:
+    packed, other = tmp_path / "more.txt.gz", tmp_path / "other.txt"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbfone\r\ntwo\n"))
+    assert run(section(server, tmp_path, prompts=[str(packed)])).written == 2
+    assert sorted(server.asked) == ["one", "two"]
+    other.write_bytes(b"caf\xe9\n")
+    with pytest.raises(DataError, match=r"other\.txt:1: the text is not UTF-8"):
+        run(section(server, tmp_path, prompts=[str(other)]))
 
 
 def test_nothing_is_asked_twice(server: _Server, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from chatgpt_cli.errors import ModelError
-from chatgpt_cli.interop.huggingface import has_counterpart, load_model, save_model
+from chatgpt_cli.interop.architectures import has_counterpart
+from chatgpt_cli.interop.huggingface import load_model, save_model
 from chatgpt_cli.model.positions import sinusoidal_table
 from chatgpt_cli.model.transformer import Transformer
 from tests.model.test_transformer import CHOICES, build

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
 from chatgpt_cli.config.schema import PreferSection
+from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.pairs import HeldOutPairs, PairBatches, Pairs
 from chatgpt_cli.data.preferences import load_pairs
-from chatgpt_cli.data.sft import Conversations
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -142,6 +142,15 @@ def test_a_long_question_is_cut_alike_before_both(tmp_path: Path, tokenizer: Tok
     assert len(texts) == 12 and "kite today" in better
     questions = {text.replace("Tom", "").replace("our garden and our dog", "") for text in texts}
     assert len(questions) == 1 and worse != better
+
+
+def test_what_is_left_out_is_told(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    file = tmp_path / "pairs.jsonl"
+    rows = [row(f"Who {n}?", "Tom", "a cat") for n in range(8)]
+    file.write_text("\n".join([*rows, '{"prompt": "Who?", "chosen": "Tom"}']), encoding="utf-8")
+    section = PreferSection(data=[str(file)], validation_fraction=0.3, on_error="skip")
+    data = load_pairs(section, tokenizer, 24, system_prompt=None, seed=1)
+    assert "Left out: 1 rows (1 field is missing)" in data.notes
 
 
 def test_an_answer_that_does_not_fit_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:

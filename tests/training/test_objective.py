@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from chatgpt_cli.config.model import ModelConfig
+from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.packing import pack
-from chatgpt_cli.data.sft import Conversations
 from chatgpt_cli.model.transformer import AttentionKind, Transformer
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.objective import TokenLoss

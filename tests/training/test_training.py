@@ -169,6 +169,21 @@ def test_whole_numbers_are_trained_beside(project: Path) -> None:
     assert quantized_weights(model) and adapter_weights(model)
 
 
+def test_an_adapter_finds_its_base_when_the_run_has_moved(project: Path) -> None:
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    _train(project, "finetune", "finetune.lora={rank: 4}")
+    found = locate_model(paths, model=None).folder
+    before = load_model(found).model.state_dict()
+    paths.root.rename(project / "elsewhere")
+    moved = project / "elsewhere" / found.relative_to(paths.root)
+    after = load_model(moved).model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    shutil.rmtree(project / "elsewhere" / "pretrain")
+    with pytest.raises(ModelError, match="was trained for is not there"):
+        load_model(moved)
+
+
 def test_each_stage_starts_from_the_one_before(project: Path) -> None:
     """And the last one's model is what other commands take."""
     paths = _prepare(project)

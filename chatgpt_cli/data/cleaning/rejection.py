@@ -28,6 +28,7 @@ class Rejections:
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(self, rule: str, place: str, text: str) -> None:
+        """Count a document, and keep the beginning of one of the first."""
         entry = self.rules.setdefault(rule, {"documents": 0, "examples": []})
         entry["documents"] += 1
         if len(entry["examples"]) < _EXAMPLES:

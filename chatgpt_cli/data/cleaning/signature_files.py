@@ -27,6 +27,7 @@ class SignatureWriter:
         return self
 
     def add(self, signed: Signatures) -> None:
+        """Append some documents' signatures."""
         signed.rows.tofile(self._rows)
         signed.keys.tofile(self._keys)
         self._count += len(signed.rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from chatgpt_cli.data.formats import turns
 from chatgpt_cli.data.formats.fields import Row, RowFault, as_text, from_json_text, missing
+from chatgpt_cli.data.formats.languages import is_chinese
 from chatgpt_cli.tokenizer.chat import Message
 
 # What is learnt where a text holds no answer to the question (SQuAD 2.0).
@@ -180,8 +181,3 @@ def _chat(row: Row, place: str, whole: list[Message]) -> ChatRow:
     spoken = {"messages", "conversations", "conversation", "task"}
     extra = {key: value for key, value in row.fields.items() if key not in spoken}
     return ChatRow(tuple(whole), place, task if isinstance(task, str) else None, extra)
-
-
-def is_chinese(text: str) -> bool:
-    """Whether a Chinese character is in it."""
-    return any("\u4e00" <= character <= "\u9fff" for character in text)

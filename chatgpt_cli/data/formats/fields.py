@@ -45,6 +45,7 @@ class Row:
         return None if found is None else self._spelling[found]
 
     def has_all(self, *names: str) -> bool:
+        """Whether all of these fields are there."""
         return all(self.value(name) is not None for name in names)
 
     def take(self, *names: str) -> tuple[str, Any] | None:

@@ -1,6 +1,10 @@
-"""Languages by the names that columns and files have."""
+"""Languages, by the names that columns and files have, and by their script."""
 
 from __future__ import annotations
+
+import re
+
+_HAN = re.compile("[\u4e00-\u9fff]")
 
 LANGUAGES = {
     "ar": "Arabic",
@@ -54,3 +58,8 @@ def language(name: str) -> str | None:
     """What a column or file ending such as "en", "zh-CN" or "chinese" stands for."""
     word = name.strip().lower()
     return _BY_NAME.get(word) or LANGUAGES.get(word.replace("_", "-").split("-")[0])
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a Chinese character is in it."""
+    return _HAN.search(text) is not None

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chatgpt_cli.config.schema import Direction
-from chatgpt_cli.data.formats.conversations import ChatRow, is_chinese
+from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.formats.fields import Row, RowFault, as_text, from_json_text, listed
-from chatgpt_cli.data.formats.languages import language
+from chatgpt_cli.data.formats.languages import is_chinese, language
 from chatgpt_cli.tokenizer.chat import Message
 
 # As columns by themselves these are mostly something else.

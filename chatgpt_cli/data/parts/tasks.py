@@ -171,6 +171,7 @@ class Decided:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """What token ids are stored as."""
         return token_dtype(self.tokenizer.vocab_size)
 
     def of_part(self, noted: Path, number: int) -> Survey:

@@ -10,7 +10,7 @@ from typing import Any
 from chatgpt_cli.config.paths import STAGES, RunPaths
 from chatgpt_cli.data.shards import read_manifest
 from chatgpt_cli.errors import DataError
-from chatgpt_cli.evaluation.advice import next_steps
+from chatgpt_cli.evaluation.advice import next_steps, steps_from_scores
 from chatgpt_cli.evaluation.inspection import Inspection
 from chatgpt_cli.evaluation.report.curves import counted, samples, stage_charts
 from chatgpt_cli.evaluation.report.inside import attention_view, token_view
@@ -94,17 +94,11 @@ def write_evaluation_page(folder: Path) -> Path:
     evaluation = read_evaluation(folder)
     path = evaluation.folder / "report.html"
     sections = [
-        section(Words("What to do next", "下一步"), _steps(_of_results(evaluation))),
+        section(Words("What to do next", "下一步"), _steps(steps_from_scores(evaluation.content))),
         *_evaluated(evaluation),
     ]
     write_text(path, page(str(evaluation.content["model"]), sections))
     return path
-
-
-def _of_results(evaluation: Evaluation) -> list[Words]:
-    """Advice from the scores alone: the stages count as done."""
-    advice = next_steps({"pretrain": [{"type": "none"}]}, evaluation.content)
-    return [one for one in advice if not one.en.startswith(("pretrain", "Run chatgpt finetune"))]
 
 
 def _headline(run: RunReport) -> list[tuple[Words, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from chatgpt_cli.files import compiled_code_folder
+from chatgpt_cli.files import atomic_path, compiled_code_folder
 
 _SOURCES = ("products.h", "decode.cpp")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp")
@@ -181,15 +181,14 @@ def _compile(compiler: str, path: Path) -> bool:
     and two would keep each other from the processor.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix="building-") as name:
-            unlinked, linked = Path(name) / "decode.o", Path(name) / "decode.so"
+        with tempfile.TemporaryDirectory() as name, atomic_path(path) as linked:
+            unlinked = Path(name) / "decode.o"
             source = Path(__file__).parent / "decode.cpp"
             for command in (
                 [compiler, *_FLAGS, "-c", str(source), "-o", str(unlinked)],
                 [compiler, "-shared", str(unlinked), "-o", str(linked)],
             ):
                 subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
-            linked.replace(path)
     except (OSError, subprocess.SubprocessError):
         return False
     return True
