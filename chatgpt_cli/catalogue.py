@@ -100,7 +100,7 @@ class Catalogue:
         if kind == "text":
             return self.translate(value)
         if kind == "names":
-            return joined([_BETWEEN_ZH.get(part, part) for part in _BETWEEN.split(value)])
+            return _listed(_BETWEEN.split(value))
         return self._items(value) if kind == "list" else value
 
     def _items(self, text: str) -> str:
@@ -112,8 +112,9 @@ class Catalogue:
         first, found, rest = text.partition(" or one of ")
         if found:
             return joined([self._items(first), "或", self.translate(f"one of {rest}")])
-        parts = _BETWEEN.split(text)
-        return joined([_BETWEEN_ZH.get(part) or self._item(part) for part in parts])
+        first, *others = _BETWEEN.split(text)
+        pairs = zip(others[::2], others[1::2], strict=True)
+        return _listed([self._item(first), *(x for a, b in pairs for x in (a, self._item(b)))])
 
     def _item(self, item: str) -> str:
         """One item; how many there are of it stands behind it in Chinese."""
@@ -179,6 +180,14 @@ class Entry:
             elif there:
                 pieces.append(part)
         return joined(pieces)
+
+
+def _listed(parts: list[str]) -> str:
+    """Items and what divides them in English: "a and b and c" is a、b 和 c."""
+    *earlier, last = parts[1::2] or [""]
+    marks = ["、" if one in (" and ", " or ") else _BETWEEN_ZH[one] for one in earlier]
+    marks += [_BETWEEN_ZH[last]] if last else []
+    return joined([x for pair in zip(parts[::2], [*marks, ""], strict=True) for x in pair])
 
 
 def joined(pieces: Iterator[str] | list[str]) -> str:

@@ -127,6 +127,8 @@ of {}
         ("it is damaged: the file x is empty", "已损坏：文件 x 是空的"),
         ("Left out: 3 too short, 1 other", "已去掉：太短 3、1 other"),
         ("There are: too short or long", "现有：too short 或 long"),
+        ("There are: a and b and c", "现有：a、b 和 c"),
+        ("There are: a", "现有：a"),
         ("a.jsonl, row 3: too short", "a.jsonl 第 3 行：太短"),
         ("too short: too short", "too short：太短"),
         ("two\nlines", "两\n行"),
