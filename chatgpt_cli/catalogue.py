@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache, cached_property
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 
 _ENGLISH_PART = re.compile(r"(\{\}|\[\[|\]\])")
@@ -63,7 +63,8 @@ class Catalogue:
         parts = [self.whole(part) for part in message.split("; ")]
         if len(parts) > 1 and None not in parts:
             return "；".join(filter(None, parts))
-        for border in re.finditer("[.:] ", message):
+        # The beginning of a long text is enough to tell that it is none of ours.
+        for border in islice(re.finditer("[.:] ", message), 20):
             first, second = message[: border.start()], message[border.end() :]
             fact = self.whole(second)
             if fact is not None and border[0] == ": ":

@@ -104,7 +104,9 @@ def main(arguments: list[str]) -> int:
     debug = "--debug" in arguments or os.environ.get("CHATGPT_DEBUG") == "1"
     language, arguments = _spoken([one for one in arguments if one != "--debug"])
     if language is None:
-        print(f"Error: --lang is one of {', '.join(LANGUAGES)}", file=sys.stderr)
+        with speaking(preferred(os.environ)):
+            say = translator()
+        print(say(f"Error: --lang is one of {', '.join(LANGUAGES)}"), file=sys.stderr)
         return 2
     with speaking(language):
         return _run(arguments, debug=debug)
