@@ -230,13 +230,11 @@ def _report(error: Exception, *, as_json: bool) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "chatgpt"
         place, fact = _parsed(str(describe()))
-        code = 2
-        remedy = f"See {command} --help."
+        remedy, code = f"See {command} --help.", 2
     elif isinstance(error, ChatGPTError):
         fact, place, remedy, code = error.fact, error.place, error.remedy or "", error.exit_code
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        code = 1
-        fact = "the memory is not enough"
+        fact, code = "the memory is not enough", 1
         remedy = "Set a smaller micro_batch_size, sequence_length or model.preset."
     elif isinstance(error, OSError):
         # A full disk, a folder that may not be written: nothing in here can help it.
@@ -246,8 +244,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
             "Files that were there are intact."
         )
     else:
-        code = 1
-        fact = f"this is a bug: {type(error).__name__}: {error}"
+        fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."
     if isinstance(error, ChatGPTError) and not this_rank().is_first:
         # The first of several processes says it.
