@@ -42,6 +42,19 @@ def test_the_environment_chooses(environment: dict[str, str], language: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "language"),
+    [("Chinese (Simplified)_China", "zh"), ("zh_CN", "zh"), ("English_United States", "en")],
+)
+def test_windows_has_a_locale_of_its_own(
+    name: str, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr("locale.getlocale", lambda: (name, "936"))
+    assert preferred({}) == language
+    assert preferred({"CHATGPT_LANG": "en"}) == "en"
+
+
+@pytest.mark.parametrize(
     "line",
     [
         ["--lang", "zh", "runs", "nowhere"],
