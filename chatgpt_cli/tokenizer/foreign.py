@@ -14,11 +14,12 @@ import sentencepiece
 
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.tokenizer.pieces import added_token, bpe_model, sentencepiece_json
-from chatgpt_cli.tokenizer.template import PLAIN_TEMPLATE, ChatTemplate
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer, whole_characters
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from chatgpt_cli.tokenizer.template import ChatTemplate
 
 _JSON, _MODEL, _CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 _TEMPLATE = "chat_template.jinja"
@@ -150,6 +151,9 @@ class ForeignTokenizer(Tokenizer):
         return None
 
     def _template(self) -> ChatTemplate:
+        # Here, because a tokenizer of our own has no use for Jinja, which takes a while to load.
+        from chatgpt_cli.tokenizer.template import PLAIN_TEMPLATE, ChatTemplate
+
         source: Any = self._settings.get("chat_template")
         if _TEMPLATE in self.files:
             source = self.files[_TEMPLATE].decode("utf-8")
