@@ -61,8 +61,8 @@ def _measure(log: Path, command: list[str]) -> int:
 
 
 def chatgpt(*arguments: str) -> list[str]:
-    """The command line of this project's program, in this environment."""
-    return [sys.executable, "-m", "chatgpt_cli", *arguments]
+    """The command line of this project's program, in this environment; it speaks English."""
+    return [sys.executable, "-m", "chatgpt_cli", "--lang", "en", *arguments]
 
 
 def module(name: str, *arguments: str) -> list[str]:

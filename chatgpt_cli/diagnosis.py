@@ -53,7 +53,7 @@ def examine() -> list[Finding]:
     hardware = choose_hardware(HardwareSection())
     return [
         _python(),
-        Finding("chatgpt-cli", "ok", f"{__version__} in {PACKAGE}"),
+        Finding("chatgpt-cli", "ok", f"{__version__} ({PACKAGE})"),
         *_packages(),
         *_machine(hardware.device),
         _speed(hardware.device),
@@ -88,7 +88,7 @@ def _packages() -> list[Finding]:
         wanted = [one for one in listed if re.search(rf"extra == ['\"]{extra}['\"]", one)]
         lacking = [text for one in wanted if (text := unmet(one))]
         if lacking:
-            said = f"{', '.join(lacking)}. For: {purpose}"
+            said = f"{'; '.join(lacking)}. For: {purpose}"
             remedy = f"pip install 'chatgpt-cli[{extra}]'"
             findings.append(Finding(f"extra {extra}", "note", said, remedy))
         elif wanted:

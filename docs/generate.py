@@ -23,7 +23,12 @@ _WIDTH = 92
 
 def cli() -> str:
     """Every command with its --help."""
-    parts = [_MADE, "# Commands\n", "What `chatgpt COMMAND --help` says, for all of them.\n"]
+    parts = [
+        _MADE,
+        "# Commands\n",
+        "What `chatgpt COMMAND --help` says, for all of them. Each also takes `--lang zh` or "
+        "`--lang en`, the language of its messages, and `--debug`.\n",
+    ]
     parts += [f"- [`{name}`](#{name}): {text}" for name, text in COMMANDS.items()]
     for name in COMMANDS:
         command = command_of(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from chatgpt_cli.config.schema import TokenizerSection
 from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.tokenizer.train import train_tokenizer
+
+# The tests read English, whatever the tester's locale; so do the processes they start.
+os.environ["CHATGPT_LANG"] = "en"
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)

@@ -87,7 +87,8 @@ def chat(
         )
     if sys.stdin.isatty():
         project.output.line(f"Model: {opened.folder}. /help shows the commands, /exit leaves.")
-    _Session(project, conversation, reader(_COMMANDS)).run()
+    meanings = {name: project.output.words(meaning) for name, meaning in _COMMANDS.items()}
+    _Session(project, conversation, reader(meanings)).run()
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ class _Session:
     def _help(self, _: str) -> None:
         width = max(map(len, _COMMANDS))
         for name, meaning in _COMMANDS.items():
-            self.output.line(f"{name:{width}}  {meaning}")
+            self.output.line(f"{name:{width}}  {self.output.words(meaning)}")
         self.output.line(_KEYS)
 
     def _clear(self, _: str) -> None:

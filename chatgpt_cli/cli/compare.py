@@ -26,6 +26,7 @@ def compare(
     json_output: JsonOption = False,
 ) -> None:
     """Compare evaluated runs on the same questions, with significance."""
+    from chatgpt_cli.cli.evaluate import data_name
     from chatgpt_cli.evaluation.comparison import compare as measure
     from chatgpt_cli.evaluation.report.comparison_page import write_comparison_page
 
@@ -39,12 +40,12 @@ def compare(
             gap = against.difference
             rows.append(
                 [
-                    one.task,
+                    data_name(show, one.task),
                     one.metric,
                     f"{one.values[0]:.{one.digits}f}",
                     f"{one.values[index]:.{one.digits}f}",
                     f"{gap.value:+.{one.digits}f}",
-                    f"{gap.low:+.{one.digits}f} to {gap.high:+.{one.digits}f}",
+                    f"{gap.low:+.{one.digits}f} … {gap.high:+.{one.digits}f}",
                     f"{against.adjusted:.4f}",
                     against.verdict,
                 ]
@@ -56,7 +57,7 @@ def compare(
         columns.insert(0, "run")
     else:
         columns[3] = found.runs[1]
-    show.table(f"Against {found.runs[0]}", columns, rows)
+    show.table(f"Against {found.runs[0]}", columns, rows, worded=["verdict"], names=found.runs)
     show.line("p is corrected for the number of comparisons (Holm); a verdict needs less than 5%.")
     for note in found.notes:
         show.warn(note)

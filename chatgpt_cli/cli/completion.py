@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from chatgpt_cli.language import LANGUAGES, translator
+
 Shell = Literal["bash", "zsh", "fish"]
 
 
@@ -34,12 +36,16 @@ def _commands() -> _Commands:
 
 
 def _options(command: Any) -> dict[str, tuple[str, list[str]]]:
-    found: dict[str, tuple[str, list[str]]] = {"--help": ("Show help", [])}
+    say = translator()
+    found: dict[str, tuple[str, list[str]]] = {
+        "--help": (say("Show help"), []),
+        "--lang": (say("The language of messages"), list(LANGUAGES)),
+    }
     hints = get_type_hints(inspect.unwrap(command.callback))
     for parameter in command.params:
         names = [*parameter.opts, *parameter.secondary_opts]
         values = _choices(hints.get(parameter.name))
-        about = (getattr(parameter, "help", None) or "").partition(". ")[0]
+        about = say(getattr(parameter, "help", None) or "").partition(". ")[0].partition("。")[0]
         found |= {name: (about, values) for name in names if name.startswith("--")}
     return found
 
@@ -119,8 +125,9 @@ def _fish(commands: _Commands) -> str:
     """One line for each command, option and setting."""
     from chatgpt_cli.cli.main import COMMANDS
 
+    meanings = {name: _quoted(translator()(COMMANDS[name])) for name in commands}
     lines = [
-        f"complete -c chatgpt -n __fish_use_subcommand -f -a {name} -d {_quoted(COMMANDS[name])}"
+        f"complete -c chatgpt -n __fish_use_subcommand -f -a {name} -d {meanings[name]}"
         for name in commands
     ]
     for name, options in commands.items():

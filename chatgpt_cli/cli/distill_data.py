@@ -47,7 +47,7 @@ def distill_data(
     with output.progress("distill-data", 1.0) as display:
         spent = run(
             section,
-            on_progress=lambda done, all_: display.update(done / all_, f"{done:,} of {all_:,}"),
+            on_progress=lambda done, all_: display.update(done / all_, f"{done:,} / {all_:,}"),
             endpoint=endpoint,
         )
     if json_output:

@@ -6,6 +6,7 @@ import typer
 
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import JsonOption
+from chatgpt_cli.language import located
 
 
 def doctor(json_output: JsonOption = False) -> None:
@@ -24,7 +25,7 @@ def doctor(json_output: JsonOption = False) -> None:
     if json_output:
         output.json({"healthy": not faults, "findings": [asdict(one) for one in findings]})
     for one in findings:
-        text = f"{one.name}: {one.said}"
+        text = located(output.words(one.name), one.said)
         (output.success if one.state == "ok" else output.warn)(text)
         if one.remedy:
             output.line(f"    {one.remedy}")

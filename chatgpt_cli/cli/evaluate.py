@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -135,14 +135,15 @@ def _show(output: Output, results: Results, worst: int) -> None:
         ranges = intervals(scores)
         size = f"{results.held_out.loss.tokens:,} tokens"
         for name, score in scores.items():
-            rows.append(_row(results.held_out.name, name, score, ranges[name], size))
+            task = data_name(output, results.held_out.name)
+            rows.append(_row(task, name, score, ranges[name], size))
     for result in results.tasks:
         size = f"{len(result.predictions):,} rows"
         for name, score in result.scores.items():
             rows.append(_row(result.task.name, name, score, result.intervals[name], size))
     if rows:
         columns = ["task", "metric", "score", "95% interval", "measured on"]
-        output.table("Scores on held-out data", columns, rows)
+        output.table("Scores on held-out data", columns, rows, worded=["measured on"])
     for signature in dict.fromkeys(
         f"{name}: {score.signature}"
         for result in results.tasks
@@ -164,6 +165,13 @@ def _show(output: Output, results: Results, worst: int) -> None:
             output.line(f"  asked:    {row['prompt']}")
             output.line(f"  answered: {row['prediction']}")
             output.line(f"  expected: {' | '.join(row['references'])}")
+
+
+def data_name(output: Output, task: str) -> str:
+    """What a score is of: a task has its own name, held-out data one in each language."""
+    from chatgpt_cli.evaluation.run import HeldOutName
+
+    return output.words(task) if task in get_args(HeldOutName) else task
 
 
 def _row(task: str, name: str, score: Score, interval: Interval, size: str) -> list[str]:

@@ -17,6 +17,7 @@ from chatgpt_cli.cli.project import (
     config_option,
     open_project,
 )
+from chatgpt_cli.language import located
 
 if TYPE_CHECKING:
     from chatgpt_cli.config.schema import Rows
@@ -109,6 +110,7 @@ def _show(project: Project, inspection: RowInspection) -> None:
             ]
             for name, found in inspection.formats.items()
         ],
+        worded=["format", "for"],
     )
     _show_lengths(output, inspection)
     if inspection.labels:
@@ -155,10 +157,11 @@ def _show_lengths(output: Output, inspection: RowInspection) -> None:
 
 def _show_sample(output: Output, sample: Sample) -> None:
     """The text of a row; what is learnt is coloured on a terminal, and in ⟦⟧ where it is not."""
-    output.console.print(Text(f"\n{sample.place} · {sample.format}", style="bold"))
+    named = output.words(sample.format)
+    output.console.print(Text(f"\n{sample.place} · {named}", style="bold"))
     coloured = output.console.is_terminal and output.console.color_system is not None
     for view in sample.views:
-        title = f"{view.title}: " if view.title else ""
+        title = located(output.words(view.title), "") if view.title else ""
         text = Text(title, style="dim")
         room = _SHOWN_CHARACTERS
         for span in view.spans:
@@ -189,7 +192,7 @@ def _show_problems(output: Output, inspection: RowInspection) -> None:
         alike = [problem for problem in inspection.problems if problem.kind == kind]
         for problem in alike[:_SHOWN_PROBLEMS]:
             where = f" [{problem.field}]" if problem.field else ""
-            output.line(f"  {problem.place}{where}: {problem.reason}")
+            output.line(located(f"  {problem.place}{where}", problem.reason))
         if count > _SHOWN_PROBLEMS:
             output.line(f"  … and {count - _SHOWN_PROBLEMS:,} more (--json lists them all)")
     reasons = ", ".join(f"{count:,} {kind}" for kind, count in inspection.reasons.most_common())

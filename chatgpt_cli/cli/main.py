@@ -12,6 +12,16 @@ import signal
 import sys
 from typing import Any
 
+from chatgpt_cli.language import (
+    LANGUAGES,
+    Language,
+    chosen,
+    located,
+    preferred,
+    speaking,
+    translator,
+)
+
 # What `chatgpt --help` shows. A command's module is imported only when it is called.
 COMMANDS = {
     "init": "Write a commented configuration for a new project.",
@@ -63,6 +73,7 @@ chatgpt.yaml in this folder, else the built-in quickstart) and --set KEY=VALUE.
 
   chatgpt COMMAND --help   the command's options
   chatgpt --version        the version
+  --lang zh                speak Chinese (en: English); else as CHATGPT_LANG or the locale says
   --debug                  show the traceback of an error"""
 
 
@@ -91,11 +102,43 @@ def _terminate(number: int, _frame: object) -> None:
 def main(arguments: list[str]) -> int:
     """Run a command line and return its exit code."""
     debug = "--debug" in arguments or os.environ.get("CHATGPT_DEBUG") == "1"
-    arguments = [one for one in arguments if one != "--debug"]
+    language, arguments = _spoken([one for one in arguments if one != "--debug"])
+    if language is None:
+        with speaking(preferred(os.environ)):
+            say = translator()
+        print(say(f"Error: --lang is one of {', '.join(LANGUAGES)}"), file=sys.stderr)
+        return 2
+    with speaking(language):
+        return _run(arguments, debug=debug)
+
+
+def _spoken(arguments: list[str]) -> tuple[Language | None, list[str]]:
+    """The language that --lang or the environment names, and what else stands there.
+
+    None for a --lang that there is not.
+    """
+    rest: list[str] = []
+    said: str | None = None
+    given = iter(arguments)
+    for one in given:
+        if one == "--lang":
+            said = next(given, "")
+        elif one.startswith("--lang="):
+            said = one.removeprefix("--lang=")
+        else:
+            rest.append(one)
+    if said is None:
+        return preferred(os.environ), rest
+    return next((one for one in LANGUAGES if one == said), None), rest
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """The exit code of a command line, without what is said to all commands alike."""
+    say = translator()
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         width = max(map(len, COMMANDS))
-        listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
-        print(_USAGE.format(commands=listed))
+        listed = "\n".join(f"  {name:<{width}}  {say(text)}" for name, text in COMMANDS.items())
+        print(say(_USAGE).format(commands=listed))
         return 0 if arguments else 2
     if arguments[0] in ("--version", "-V"):
         from chatgpt_cli import __version__
@@ -105,12 +148,12 @@ def main(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(COMMANDS)}."
-        print(f"Error: {arguments[0]} is not a command\n{hint}", file=sys.stderr)
+        print(say(f"Error: {arguments[0]} is not a command\n{hint}"), file=sys.stderr)
         return 2
     try:
         return _call(arguments[0], arguments[1:])
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print(say("Interrupted."), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader has gone, as with `| head`; nothing more can be written.
@@ -130,7 +173,7 @@ def _call(name: str, arguments: list[str]) -> int:
         args=arguments,
         prog_name=f"chatgpt {name}",
         standalone_mode=False,
-        obj=[name, *arguments],
+        obj=[name, *arguments, "--lang", chosen()],
     )
     return result if isinstance(result, int) else 0
 
@@ -143,7 +186,12 @@ def command_of(name: str) -> Any:
     written = name.replace("-", "_")
     command = getattr(importlib.import_module(f"chatgpt_cli.cli.{written}"), written)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(help=command.__doc__)(command)
+    if chosen() == "en":
+        app.command(help=command.__doc__)(command)
+        return get_command(app)
+    from chatgpt_cli.cli.help_page import TranslatedCommand
+
+    app.command(help=command.__doc__, cls=TranslatedCommand)(command)
     return get_command(app)
 
 
@@ -172,8 +220,9 @@ def _report(error: Exception, *, as_json: bool) -> int:
     from chatgpt_cli.ranks import this_rank
 
     place: str | None = None
+    say = translator()
     if type(error).__name__ == "Abort":
-        print("Interrupted.", file=sys.stderr)
+        print(say("Interrupted."), file=sys.stderr)
         return 130
     # Typer brings its own copy of Click in some versions: told by what it can do.
     describe = getattr(error, "format_message", None)
@@ -190,8 +239,10 @@ def _report(error: Exception, *, as_json: bool) -> int:
     elif isinstance(error, OSError):
         # A full disk, a folder that may not be written: nothing in here can help it.
         fact, place, code = error.strerror or str(error), error.filename, 1
-        remedy = f"{_OF_SYSTEM.get(error.errno or 0, 'Correct it')}, and run the command again. "
-        remedy += "Files that were there are intact."
+        remedy = (
+            f"{_OF_SYSTEM.get(error.errno or 0, 'Correct it')}, and run the command again. "
+            "Files that were there are intact."
+        )
     else:
         fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."
@@ -201,8 +252,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": {"fact": fact, "place": place, "remedy": remedy}}))
     else:
-        where = f"{place}: " if place else ""
-        print(f"Error: {where}{fact}", file=sys.stderr)
+        print(say(f"Error: {located(place, fact)}"), file=sys.stderr)
         if remedy:
-            print(remedy, file=sys.stderr)
+            print(say(remedy), file=sys.stderr)
     return code

@@ -77,8 +77,9 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="chatgpt-plan-") as folder:
         rehearsal = rehearse(settings, project.paths, Path(folder), output.line)
     if not rehearsal.stages:
+        why = " ".join(rehearsal.notes) or "no data is named"
         raise ConfigError(
-            "there is nothing to plan: " + (" ".join(rehearsal.notes) or "no data is named"),
+            f"there is nothing to plan: {why}",
             remedy="Name texts under data.sources, or rows under finetune.data.",
         )
     estimates = [StageEstimate.of(stage) for stage in rehearsal.stages]
@@ -112,10 +113,8 @@ def plan(
         output.line(str(rehearsal.stages[0].hardware))
         _show_stages(output, rehearsal, estimates, price_per_hour)
         memory = inference_bytes(shape)
-        output.line(
-            "Memory for writing a text: "
-            + ", ".join(f"{_size(count)} in {name}" for name, count in memory.items())
-        )
+        listed = ", ".join(f"{name} {_size(count)}" for name, count in memory.items())
+        output.line(f"Memory for writing a text: {listed}")
         if sizes:
             _show_sizes(output, estimates[0].parameters, sizes, hours)
         for line in rehearsal.notes:
@@ -159,6 +158,7 @@ def _plan_cluster(
         f"{work.batch_size:,} sequences of {work.length:,} tokens a step (computed, not measured)",
         columns + (["cost"] if price is not None else []),
         rows,
+        worded=columns[-1:],
     )
     if json_output:
         output.json({"steps": [asdict(one) for one in times], "cluster": asdict(cluster)})
@@ -181,7 +181,9 @@ def _show_stages(
         row += [f"{one.tokens_per_second:,.0f}", _size(one.memory), _duration(one.seconds)]
         rows.append(row + ([f"{one.cost(price):,.2f}"] if price is not None else []))
     columns += ["time", "cost"] if price is not None else ["time"]
-    output.table("To the end of the budget, on this machine", columns, rows)
+    output.table(
+        "To the end of the budget, on this machine", columns, rows, worded=["parameters", "time"]
+    )
     total = sum(one.seconds for one in estimates)
     cost = "" if price is None else f", {sum(one.cost(price) for one in estimates):,.2f} in money"
     output.line(f"Training in all: {_duration(total)}{cost}. Early stopping may end it sooner.")
@@ -210,6 +212,7 @@ def _show_sizes(output: Output, own: int, sizes: list[SizeChoice], hours: float 
         f"Sizes in {said} on this text",
         ["preset", "parameters", "tokens read", "epochs", "compute-optimal in", "expected best"],
         rows,
+        worded=["preset", "compute-optimal in"],
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chatgpt_cli.cli import model_options as options
+from chatgpt_cli.cli.evaluate import data_name
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
 from chatgpt_cli.errors import ConfigError
@@ -119,7 +120,13 @@ def _changes(before: Results, after: Results) -> list[Change]:
 
 def _show(output: Output, changes: list[Change]) -> None:
     rows = [
-        [task, metric, f"{old:.4f}", f"{new:.4f}", f"{new / old - 1:+.2%}" if old else ""]
+        [
+            data_name(output, task),
+            metric,
+            f"{old:.4f}",
+            f"{new:.4f}",
+            f"{new / old - 1:+.2%}" if old else "",
+        ]
         for task, metric, old, new in changes
     ]
     if rows:

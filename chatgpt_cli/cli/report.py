@@ -151,7 +151,7 @@ def _show(output: Output, run: RunReport) -> None:
             values = [value for _, value in points]
             if values:
                 ends = f"{values[0]:.3f} → {values[-1]:.3f}"
-                rows.append([stage, name, sparkline(values), ends])
+                rows.append([stage, output.words(name), sparkline(values), ends])
     if rows:
         output.table("Curves", ["stage", "", "", "from and to"], rows)
     if run.evaluation is None:

@@ -90,9 +90,10 @@ def _show(output: Output, original: Original, target: Path, *, json_output: bool
             }
         )
     output.table(
-        f"{original.paths.root} and {target}",
+        f"{target} beside {original.paths.root}",
         ["stage", "losses compared", "largest difference", "from step", "weights"],
         [_row(one) for one in found],
+        worded=["weights"],
     )
     for one in found:
         for line in one.differs:

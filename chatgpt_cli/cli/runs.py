@@ -64,7 +64,8 @@ def runs(
         "size",
         "changed",
     ]
-    output.table(f"Runs in {folder}", columns, rows)
+    worded = ["stage", "state", "best (validation loss)"]
+    output.table(f"Runs in {folder}", columns, rows, worded=worded)
 
 
 def _rows(run: RunSummary) -> list[list[object]]:
@@ -88,8 +89,8 @@ def _stage(one: StageSummary) -> list[object]:
         return [one.name, "", "damaged", ""]
     best = now.best_loss
     # Scores that should be high are ranked by their negative.
-    loss = "" if best is None else f"{abs(best):.4f} at {now.best_step:,}"
-    loss = f"score {loss}" if best is not None and best < 0 else loss
+    kind = "score " if best is not None and best < 0 else ""
+    loss = "" if best is None else f"{kind}{abs(best):.4f} at step {now.best_step:,}"
     return [
         one.name,
         f"{now.step:,}",

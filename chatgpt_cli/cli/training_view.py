@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -128,7 +127,10 @@ def train(
         output.warn(f"A process was lost: new start {me.restarts}, from the last checkpoint.")
     timeout = project.config.hardware.rank_timeout
     with process_group(timeout=2 * timeout) as store, _locked(project.paths.root, command):
-        with output.progress(command, 1.0) as display, watching(store, timeout, _alarm) as watch:
+        with (
+            output.progress(command, 1.0) as display,
+            watching(store, timeout, output.alarm) as watch,
+        ):
             view = TrainingView(output, display)
             with Trackers(services, stage, group=project.paths.root.name, tell=view) as trackers:
 
@@ -192,11 +194,6 @@ def _locked(run_dir: Path, command: str) -> Iterator[None]:
     with ExitStack() as held:
         on_first(lambda: held.enter_context(run_lock(run_dir, command)))
         yield
-
-
-def _alarm(text: str) -> None:
-    """Said by a process that is about to end, whichever it is."""
-    print(f"Error: {text}", file=sys.stderr, flush=True)
 
 
 def _warn_of_later(project: Project, command: str) -> None:

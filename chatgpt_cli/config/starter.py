@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from chatgpt_cli.language import translator
+
+# What stands behind the last # of a line, which may be a setting of its own.
+_COMMENT = re.compile(r"(?<=# )[^#]+$")
 # Each commented setting stands with its default; a test compares them with the schema.
 STARTER = """\
 # A project of chatgpt: raw text to a model that answers, with five commands:
@@ -58,5 +64,10 @@ finetune:
 
 
 def starter(*, name: str, source: str, vocab_size: int = 4096) -> str:
-    """The file's text for a project called `name` whose text is at `source`."""
-    return STARTER.format(name=name, source=source, vocab_size=vocab_size)
+    """The file's text for a project called `name` whose text is at `source`.
+
+    Its comments are in the chosen language.
+    """
+    say = translator()
+    lines = [_COMMENT.sub(lambda found: say(found[0]), line) for line in STARTER.split("\n")]
+    return "\n".join(lines).format(name=name, source=source, vocab_size=vocab_size)

@@ -27,6 +27,13 @@ def same(text: str) -> Words:
     return Words(text, text)
 
 
+def message(text: str) -> Words:
+    """A message of the program in both languages, given the English."""
+    from chatgpt_cli.catalogue import chinese
+
+    return Words(text, chinese().translate(text))
+
+
 STAGE_NAMES = {
     "pretrain": Words("Pretraining", "预训练"),
     "finetune": Words("Finetuning", "微调"),

@@ -85,7 +85,7 @@ class Endpoint:
             # It holds the connection.
             error.close()
             lasting = EndpointError(
-                f"{self.who} answers {error.code} {error.reason}",
+                f"{self.who} answers {error.code} ({error.reason})",
                 place=self.address,
                 remedy=f"Check {self.setting}.model and the key in ${self.section.api_key_env}.",
             )

@@ -359,7 +359,7 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         self.progress.skipped += 1
         number = f"{self.progress.skipped:,} of {allowed:,} allowed"
-        self.observe(Note(f"{what[0].upper()}{what[1:]} ({number}).", "warning"))
+        self.observe(Note(f"A step was left out: {what} ({number}).", "warning"))
         self._write({"type": "skipped", "step": self.progress.step + 1, "reason": what})
 
     def _kept(self) -> str:

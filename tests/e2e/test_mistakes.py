@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from chatgpt_cli.cli.main import main
+from tests.english import english_in
 
 _FILES: dict[str, str | bytes] = {
     "empty.txt": "",
@@ -230,11 +231,16 @@ def test_a_mistake_is_explained(
         taken.listen()
         line = line.replace("PORT", str(taken.getsockname()[1]))
         assert main(shlex.split(line)) == code
-    said = capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert main([*shlex.split(line), "--lang", "zh"]) == code
+        chinese = capsys.readouterr()
     error = said[said.index("Error: ") :]
     assert fact in error and place in error and remedy in error, error
     assert len(error.splitlines()) > 1, "there is no remedy"
     assert "Traceback" not in said and "this is a bug" not in said
+    # What a library says of a pattern is quoted.
+    assert english_in(chinese.out + chinese.err) in (None, "regex parse error"), chinese
+    assert len(chinese.err[chinese.err.index("错误：") :].splitlines()) > 1
 
 
 def test_a_mistaken_restart_does_not_cost_the_run(

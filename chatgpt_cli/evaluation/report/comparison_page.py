@@ -12,7 +12,7 @@ from chatgpt_cli.evaluation.report.page import page, section, table
 from chatgpt_cli.evaluation.report.predictions import marked
 from chatgpt_cli.evaluation.svg import Axis, Line
 from chatgpt_cli.evaluation.verdict import series, smooth
-from chatgpt_cli.evaluation.words import STAGE_NAMES, Words, same
+from chatgpt_cli.evaluation.words import STAGE_NAMES, Words, message, same
 from chatgpt_cli.files import write_text
 from chatgpt_cli.training.metrics_log import read_metrics
 
@@ -57,7 +57,7 @@ def _verdict(found: Comparison) -> str:
         "（Holm）；p 小于 0.05 才下结论。",
     )
     shown = "".join(f"<p><b>{line.html()}</b></p>" for line in lines)
-    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in found.notes)
+    notes = "".join(f'<p class="soft">{message(note).html()}</p>' for note in found.notes)
     return f'<div class="card next">{shown}<p class="soft">{about.html()}</p>{notes}</div>'
 
 

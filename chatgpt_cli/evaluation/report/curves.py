@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chatgpt_cli.evaluation.report.page import figure, pairs
 from chatgpt_cli.evaluation.svg import Line, Mark, Point, line_chart
 from chatgpt_cli.evaluation.verdict import Record, Verdict, series, smooth
-from chatgpt_cli.evaluation.words import Words
+from chatgpt_cli.evaluation.words import Words, message
 
 STEP = Words("step", "步")
 _TRAIN, _HELD_OUT = Words("training", "训练"), Words("validation", "验证")
@@ -76,10 +76,10 @@ def gap_between(train: list[Point], held_out: list[Point]) -> list[Point]:
     ]
 
 
-def counted(records: Sequence[Record]) -> list[tuple[Words, str]]:
+def counted(records: Sequence[Record]) -> list[tuple[Words, Words | str]]:
     """Where training ended, from the last records of each kind."""
     last = {record["type"]: record for record in records}
-    rows = []
+    rows: list[tuple[Words, Words | str]] = []
     if "train" in last:
         rows += [
             (Words("steps", "步数"), f"{last['train']['step']:,}"),
@@ -90,7 +90,7 @@ def counted(records: Sequence[Record]) -> list[tuple[Words, str]]:
         best = min(series(records, "validation", "loss"), key=lambda point: point[1])
         rows.append((Words("best validation loss", "最佳验证损失"), f"{best[1]:.4f}"))
     if "end" in last:
-        rows.append((Words("ended by", "结束原因"), str(last["end"].get("reason"))))
+        rows.append((Words("ended by", "结束原因"), message(str(last["end"].get("reason")))))
     return rows
 
 

@@ -11,6 +11,7 @@ from html import escape
 
 from chatgpt_cli import __version__
 from chatgpt_cli.evaluation.words import Words
+from chatgpt_cli.language import chosen
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -133,8 +134,8 @@ footer { color: var(--soft); font-size: .85rem; margin: 2.5rem 0 1rem; }
 
 _SWITCHES = """
 <div><fieldset class="switch"><legend hidden>Language · 语言</legend>
-<label><input type="radio" name="lang" id="lang-en" checked>English</label>
-<label><input type="radio" name="lang" id="lang-zh">中文</label></fieldset>
+<label><input type="radio" name="lang" id="lang-en"{english}>English</label>
+<label><input type="radio" name="lang" id="lang-zh"{chinese}>中文</label></fieldset>
 <fieldset class="switch"><legend hidden>Colours · 配色</legend>
 <label><input type="radio" name="theme" checked>{auto}</label>
 <label><input type="radio" name="theme" id="theme-light">{light}</label>
@@ -143,15 +144,18 @@ _SWITCHES = """
 
 
 def page(title: str, sections: Iterable[str]) -> str:
-    """A whole page. `sections` are HTML; the title is text."""
+    """A whole page, which opens in the chosen language. `sections` are HTML; the title is text."""
+    is_chinese = chosen() == "zh"
     switches = _SWITCHES.format(
+        english="" if is_chinese else " checked",
+        chinese=" checked" if is_chinese else "",
         auto=Words("auto", "自动").html(),
         light=Words("light", "浅色").html(),
         dark=Words("dark", "深色").html(),
     )
     made = Words(f"Made by chatgpt {__version__}", f"由 chatgpt {__version__} 生成").html()
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="{chosen()}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body><header><h1>{escape(title)}</h1>{switches}</header>"
@@ -165,10 +169,12 @@ def section(heading: Words, *content: str) -> str:
     return f"<section><h2>{heading.html()}</h2>{body}</section>" if body else ""
 
 
-def pairs(rows: Iterable[tuple[Words, str]]) -> str:
-    """A table of names and values (text)."""
+def pairs(rows: Iterable[tuple[Words, Words | str]]) -> str:
+    """A table of names and values (words, or text as it is)."""
     cells = "".join(
-        f"<tr><th>{name.html()}</th><td>{escape(value)}</td></tr>" for name, value in rows
+        f"<tr><th>{name.html()}</th><td>{shown}</td></tr>"
+        for name, value in rows
+        for shown in [value.html() if isinstance(value, Words) else escape(value)]
     )
     return f'<div class="scroll"><table class="pairs">{cells}</table></div>' if cells else ""
 

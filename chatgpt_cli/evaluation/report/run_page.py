@@ -19,7 +19,7 @@ from chatgpt_cli.evaluation.report.predictions import prediction_lists
 from chatgpt_cli.evaluation.report.scores import class_figures, score_table, signatures
 from chatgpt_cli.evaluation.results import Evaluation, read_evaluation
 from chatgpt_cli.evaluation.verdict import Record, series
-from chatgpt_cli.evaluation.words import STAGE_NAMES, Words
+from chatgpt_cli.evaluation.words import STAGE_NAMES, Words, message
 from chatgpt_cli.files import write_text
 from chatgpt_cli.training.metrics_log import read_metrics
 
@@ -131,7 +131,7 @@ def _evaluated(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return []
     content = evaluation.content
-    notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in content["notes"])
+    notes = "".join(f'<p class="soft">{message(note).html()}</p>' for note in content["notes"])
     scores = score_table(content)
     card = f'<div class="card">{scores}{signatures(content)}{notes}</div>' if scores else notes
     return [

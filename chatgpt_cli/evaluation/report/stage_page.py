@@ -6,7 +6,7 @@ from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.evaluation.report.curves import counted, samples, stage_charts, verdict_card
 from chatgpt_cli.evaluation.report.page import page, pairs, section
 from chatgpt_cli.evaluation.verdict import verdict
-from chatgpt_cli.evaluation.words import Words
+from chatgpt_cli.evaluation.words import Words, message
 from chatgpt_cli.files import write_text
 from chatgpt_cli.training.metrics_log import read_metrics
 
@@ -20,7 +20,7 @@ def write_stage_page(stage: StagePaths, *, title: str, facts: dict[str, str]) ->
         facts: rows of the table about the run.
     """
     records = read_metrics(stage.metrics)
-    known = [(Words(name, _FACTS.get(name, name)), value) for name, value in facts.items()]
+    known = [(Words(name, _FACTS.get(name, name)), message(text)) for name, text in facts.items()]
     sections = [
         verdict_card(verdict(records)),
         section(Words("Curves", "曲线"), stage_charts(records)),
