@@ -64,9 +64,11 @@ class TokenWindows:
 
     @property
     def batches_per_epoch(self) -> float:
+        """How many batches hold every window once; need not be whole."""
         return self._rows / self.batch_size
 
     def fingerprint(self) -> dict[str, object]:
+        """What the order of batches depends on: the same here means the same batches."""
         return {
             "batch_size": self.batch_size,
             "sequence_length": self.sequence_length,
@@ -75,6 +77,7 @@ class TokenWindows:
         }
 
     def batch(self, index: int) -> Batch:
+        """Batch number `index`, a function of data, seed and index alone."""
         return window_batch(self.windows(index), self._shards.borders)
 
     def windows(self, index: int) -> np.ndarray:

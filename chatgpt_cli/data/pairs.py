@@ -88,9 +88,11 @@ class PairBatches:
 
     @property
     def batches_per_epoch(self) -> float:
+        """How many batches hold every pair once."""
         return 2 * len(self._bins.epoch(0)) / self.batch_size
 
     def fingerprint(self) -> dict[str, object]:
+        """What the order of batches depends on."""
         return {
             "batch_size": self.batch_size,
             "sequence_length": self.sequence_length,
@@ -100,6 +102,7 @@ class PairBatches:
         }
 
     def batch(self, index: int) -> PairBatch:
+        """Batch number `index`: better answers in its first half, worse ones in its second."""
         count = self.batch_size // 2
         bins = [self._bins[index * count + number] for number in range(count)]
         return self._pairs.rows(bins, self.sequence_length)

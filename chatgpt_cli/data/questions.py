@@ -104,9 +104,11 @@ class QuestionBatches:
 
     @property
     def batches_per_epoch(self) -> float:
+        """How many batches ask every question once."""
         return len(self.questions) / self.batch_size
 
     def fingerprint(self) -> dict[str, object]:
+        """What the order of questions depends on."""
         digest = hashlib.sha256()
         for one in self.questions:
             row = json.dumps([one.ids, one.references, one.row], sort_keys=True, default=str)
@@ -120,6 +122,7 @@ class QuestionBatches:
         }
 
     def batch(self, index: int) -> Batch:
+        """The questions of step `index`."""
         first = index * self.batch_size
         numbers = [self._order[first + at][0] for at in range(self.batch_size)]
         return question_batch(self.questions, numbers, self._pad_id)

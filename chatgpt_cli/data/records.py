@@ -15,6 +15,7 @@ from chatgpt_cli.data.nested import rows_in
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.sources import DataFile
 from chatgpt_cli.errors import ChatGPTError, DataError
+from chatgpt_cli.tokenizer.tokenizer import whole_characters
 
 _PIECE = 1 << 20
 # A row that is longer than this is taken for a broken file.
@@ -152,7 +153,7 @@ def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
             held = None
         place = f"{file.name}:{number}"
         try:
-            value = json.loads(text)
+            value = _parsed(text)
         except (ValueError, RecursionError) as error:
             column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
@@ -165,6 +166,22 @@ def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         yield Problem(held.place, reason, held.kind)
     elif held:
         yield held
+
+
+def _parsed(text: str) -> Any:
+    """JSON; halves of characters, which only escapes can write, become U+FFFD."""
+    value = json.loads(text)
+    return _whole(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, str):
+        return whole_characters(value)
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {whole_characters(name): _whole(one) for name, one in value.items()}
+    return value
 
 
 def _object(place: str, value: object) -> Iterator[Row | Problem]:
@@ -192,7 +209,7 @@ def _read_json(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
     if not data.strip():
         return
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = _parsed(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         yield _not_utf8(file.name, error, 1, 0)
         return

@@ -24,10 +24,12 @@ class ReplayedBatches:
         return self._rows.batches_per_epoch / (1 - self._share)
 
     def fingerprint(self) -> dict[str, object]:
+        """Those of both kinds of batches, and the share."""
         text = self._text.fingerprint()
         return {**self._rows.fingerprint(), "replay": self._share, "text": text["data"]}
 
     def batch(self, index: int) -> Batch:
+        """Batch number `index`, of rows or, evenly spread, of pretraining text."""
         before = math.floor(index * self._share)
         if math.floor((index + 1) * self._share) > before:
             return self._text.batch(before)

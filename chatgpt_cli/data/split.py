@@ -18,13 +18,20 @@ class RowsSection(Protocol):
     """The keys that say which rows a stage learns from, and which are kept aside."""
 
     @property
-    def data(self) -> Sequence[Rows]: ...
+    def data(self) -> Sequence[Rows]:
+        """Where the rows are."""
+
     @property
-    def validation_data(self) -> Sequence[Rows]: ...
+    def validation_data(self) -> Sequence[Rows]:
+        """Where rows to validate with are, if they are files of their own."""
+
     @property
-    def validation_fraction(self) -> float: ...
+    def validation_fraction(self) -> float:
+        """The share of `data` that is kept aside otherwise."""
+
     @property
-    def on_error(self) -> Literal["stop", "skip"]: ...
+    def on_error(self) -> Literal["stop", "skip"]:
+        """What to do with a row that cannot be used."""
 
 
 def split_rows(

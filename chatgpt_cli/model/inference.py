@@ -288,6 +288,7 @@ class NormWeights:
         self.bias = None if bias is None else bias.detach().float()
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of (..., hidden)."""
         if self.rms:
             return (x * _inverse_rms(x, self.eps)).mul_(self.weight)
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)

@@ -57,6 +57,7 @@ class AdaptedLinear(nn.Linear):
         self.dropout = adapter.dropout
 
     def forward(self, input: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs): the frozen product and, scaled, that of the pair."""
         if self.quantized is None:
             plain = F.linear(input, self.weight, self.bias)
         else:
@@ -101,6 +102,7 @@ class AdaptedTable(nn.Module):
         return self.table.weight.index_copy(0, self.ids, self.lora_rows.to(self.table.weight.dtype))
 
     def forward(self, input: Tensor) -> Tensor:
+        """Ids of any shape to their rows, (..., hidden); trained rows are added to frozen ones."""
         return F.embedding(input, self.weight)
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Divide the last axis of (..., hidden) by its root mean square."""
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             normed: Tensor = _EagerRMSNorm.apply(  # type: ignore[no-untyped-call]
                 x, self.weight, self.eps

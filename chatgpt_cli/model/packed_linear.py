@@ -24,7 +24,8 @@ _INT4_ROWS = 64
 class Linear(Protocol):
     """x (..., inputs) to (..., outputs), in the type of x."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
 
 
 def pack_linear(
@@ -86,6 +87,7 @@ class PlainLinear:
         self.weight, self.bias = weight, bias
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
         return F.linear(x, self.weight, self.bias)
 
 
@@ -97,6 +99,7 @@ class BlockedLinear:
         self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return out
 
@@ -114,6 +117,7 @@ class Int8Linear:
         self.fused = numbers.device.type == "cpu" and not (outputs % 16 or inputs % 32)
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         if self.fused and flat.shape[0] < _INT8_ROWS:
             out = torch._weight_int8pack_mm(flat, self.weight, self.scale)
@@ -140,6 +144,7 @@ class Int4Linear:
         self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
         flat = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         out: Tensor
         if flat.shape[0] < _INT4_ROWS:

@@ -106,6 +106,7 @@ class QuantizedLinear(nn.Module):
         return self.quantized.expanded()
 
     def forward(self, input: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs); the gradient goes to the input alone."""
         out: Tensor = _Product.apply(input, self.numbers, self.scale)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias.to(out.dtype)
 

@@ -228,6 +228,7 @@ class Backbone(nn.Module):
         segment_ids: Tensor | None,
         visible: Tensor | None = None,
     ) -> Tensor:
+        """Arguments as `Transformer.forward`; hidden states (batch, time, hidden)."""
         time = input_ids.shape[1]
         if time > self.config.context_length:
             raise ValueError(
@@ -311,6 +312,7 @@ class Block(nn.Module):
         mask: Tensor | None,
         is_causal: bool,
     ) -> Tensor:
+        """(batch, time, hidden) to the same shape; arguments as `Attention.forward`."""
         attended = self.self_attn(self.input_layernorm(x), rotary, mask, is_causal)
         x = x + F.dropout(attended, self.dropout, self.training)
         mapped = self.mlp(self.post_attention_layernorm(x))
@@ -343,6 +345,13 @@ class Attention(nn.Module):
         mask: Tensor | None,
         is_causal: bool,
     ) -> Tensor:
+        """(batch, time, hidden) to the same shape.
+
+        Args:
+            rotary: cosines and sines, each (batch or 1, 1, time, head_dim / 2); None where
+                positions are not rotary.
+            mask: which keys a query sees, None for all or, if `is_causal`, those before it.
+        """
         batch, time, _ = x.shape
         split = (batch, time, -1, self.head_dim)
         q = self.q_proj(x).view(split)  # (batch, time, heads, head_dim)
@@ -426,6 +435,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(inner, hidden, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, time, hidden) to the same shape."""
         up = self.up_proj(x)  # (batch, time, intermediate)
         if self.kind == "swiglu":
             up = F.silu(self.gate_proj(x)) * up
@@ -446,6 +456,7 @@ class PredictionHead(nn.Module):
         self.norm = make_norm(config)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """(..., hidden) to the same shape, before the output matrix."""
         normed: Tensor = self.norm(F.gelu(self.dense(hidden)))
         return normed
 

@@ -203,6 +203,7 @@ class Recorder:
             self._files = None
 
     def __call__(self, event: Event) -> None:
+        """Follow the run: note what an event changes."""
         if isinstance(event, StepDone) and self._files is not None:
             # A record that cannot be written should not end hours of training.
             with suppress(OSError, DataError):

@@ -112,6 +112,7 @@ class ChatRequest(SamplingFields):
     tools: list[Any] | None = None
 
     def refuse_unsupported(self) -> None:
+        """Also what only chats can ask for."""
         super().refuse_unsupported()
         if self.tools:
             raise ApiError(
@@ -130,6 +131,7 @@ class CompletionRequest(SamplingFields):
     best_of: int | None = None
 
     def refuse_unsupported(self) -> None:
+        """Also what only completions can ask for."""
         super().refuse_unsupported()
         for name in ("echo", "suffix"):
             if getattr(self, name):

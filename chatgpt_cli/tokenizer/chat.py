@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.tokenizer.foreign import ForeignTokenizer
 from chatgpt_cli.tokenizer.special import ASSISTANT, BOS, END, SYSTEM, TOOL, USER
-from chatgpt_cli.tokenizer.template import ChatTemplate
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from chatgpt_cli.tokenizer.template import ChatTemplate
 
 Role = Literal["system", "user", "assistant", "tool"]
 

@@ -14,11 +14,12 @@ import sentencepiece
 
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.tokenizer.pieces import added_token, bpe_model, sentencepiece_json
-from chatgpt_cli.tokenizer.template import PLAIN_TEMPLATE, ChatTemplate
-from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer, whole_characters
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from chatgpt_cli.tokenizer.template import ChatTemplate
 
 _JSON, _MODEL, _CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 _TEMPLATE = "chat_template.jinja"
@@ -150,6 +151,9 @@ class ForeignTokenizer(Tokenizer):
         return None
 
     def _template(self) -> ChatTemplate:
+        # Here, because a tokenizer of our own has no use for Jinja, which takes a while to load.
+        from chatgpt_cli.tokenizer.template import PLAIN_TEMPLATE, ChatTemplate
+
         source: Any = self._settings.get("chat_template")
         if _TEMPLATE in self.files:
             source = self.files[_TEMPLATE].decode("utf-8")
@@ -177,16 +181,16 @@ class ForeignTokenizer(Tokenizer):
         return hashlib.sha256(self.files[_JSON]).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._plain.encode(_clean(text), add_special_tokens=False).ids
+        ids: list[int] = self._plain.encode(whole_characters(text), add_special_tokens=False).ids
         return ids
 
     def encode_with_special(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(_clean(text), add_special_tokens=False).ids
+        ids, _ = self.encode_with_offsets(text)
         return ids
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """As `encode_with_special`, with the characters [start, end) behind each token."""
-        encoded = self._tokenizer.encode(_clean(text), add_special_tokens=False)
+        encoded = self._tokenizer.encode(whole_characters(text), add_special_tokens=False)
         return encoded.ids, encoded.offsets
 
     def special_tokens_in(self, text: str) -> list[str]:
@@ -251,11 +255,6 @@ class ForeignTokenizer(Tokenizer):
 def _rebuilt(files: dict[str, bytes], end_ids: tuple[int, ...], place: str) -> ForeignTokenizer:
     """Another process's copy."""
     return ForeignTokenizer(files, end_ids=end_ids, place=place)
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates, which the library cannot take, become U+FFFD."""
-    return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
 
 
 def _byte_alphabet() -> dict[str, bytes]:

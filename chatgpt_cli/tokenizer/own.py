@@ -12,7 +12,7 @@ import sentencepiece
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.files import write_json
 from chatgpt_cli.tokenizer.special import BOS, END, EOS, PAD, SPECIAL_TOKENS, UNK
-from chatgpt_cli.tokenizer.tokenizer import Tokenizer
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer, whole_characters
 
 _MODEL = "tokenizer.model"
 _SPACE = "\u2581"
@@ -105,7 +105,10 @@ class OwnTokenizer(Tokenizer):
         return hashlib.sha256(self.model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._processor.encode(text)
+        try:
+            ids: list[int] = self._processor.encode(text)
+        except RuntimeError:
+            ids = self._processor.encode(whole_characters(text))
         return ids
 
     def encode_with_special(self, text: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +16,14 @@ from chatgpt_cli.errors import ModelError
 
 if TYPE_CHECKING:
     from chatgpt_cli.tokenizer.template import ChatTemplate
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for each half of a character (lone surrogate), as JSON may hold."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 class Tokenizer(ABC):
@@ -89,7 +98,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """Plain text to ids; never to a special token, whatever the text says."""
+        """Plain text to ids; never to a special token, whatever the text says.
+
+        Halves of characters count as U+FFFD.
+        """
 
     @abstractmethod
     def encode_with_special(self, text: str) -> list[int]:

@@ -82,6 +82,7 @@ class DistilledLoss:
     teacher: Teacher
 
     def passes(self, model: Transformer, batch: Batch, step: int) -> Iterator[Batch]:
+        """As those of the loss without a teacher."""
         return self.plain.passes(model, batch, step)
 
     def count(self, batch: Batch) -> int:

@@ -36,6 +36,7 @@ class PreferenceLoss:
     sft_weight: float = 0.0
 
     def passes(self, _model: Transformer, batch: Batch, _step: int) -> Iterator[Batch]:
+        """A batch is trained on once."""
         yield batch
 
     def count(self, batch: Batch) -> int:

@@ -60,6 +60,7 @@ class TokenLoss:
     label_smoothing: float = 0.0
 
     def passes(self, _model: Transformer, batch: Batch, _step: int) -> Iterator[Batch]:
+        """A batch is trained on once."""
         yield batch
 
     def count(self, batch: Batch) -> int:
@@ -67,6 +68,7 @@ class TokenLoss:
         return int((batch.labels >= 0).sum())
 
     def validate(self, model: Transformer, batches: Iterable[Batch]) -> ValidationLoss:
+        """The mean loss of held-out batches."""
         return evaluate_loss(model, batches, self.token_bytes, self.hardware)
 
     def __call__(self, model: Transformer, batch: Batch) -> Loss:

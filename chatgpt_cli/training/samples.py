@@ -30,6 +30,7 @@ class Sampler:
     seed: int
 
     def __call__(self, model: Transformer, prompt: str, max_tokens: int) -> str:
+        """Continue a prompt by at most `max_tokens` tokens."""
         with self.hardware.autocast():
             if model.config.labels:
                 (found,) = classify(model, self.tokenizer, [(prompt,)])

@@ -99,6 +99,16 @@ def test_parquet(tmp_path: Path) -> None:
     assert sorted(_documents(tmp_path) + _documents(tmp_path, "validation")) == sorted(texts)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_halves_of_characters_in_escapes(name: str, tmp_path: Path) -> None:
+    first, second, *others = small_text(60)
+    rows = [json.dumps({"text": one}) for one in (f"{first}\ud83d", f"{second}😀", *others)]
+    whole = "\n".join(rows) if name == "a.jsonl" else f"[{','.join(rows)}]"
+    (tmp_path / name).write_text(whole, encoding="ascii")
+    _run(tmp_path, {"sources": [str(tmp_path / name)], "validation_fraction": 0.0})
+    assert sorted(_documents(tmp_path)) == sorted([f"{first}\ufffd", f"{second}😀", *others])
+
+
 def test_duplicates_short_and_weights(tmp_path: Path) -> None:
     texts = small_text(60)
     (tmp_path / "a.txt").write_text("\n\n".join([*texts, *texts[:9], "x"]), encoding="utf-8")

@@ -43,6 +43,10 @@ def test_special_tokens_in_text_stay_text(tokenizer: Tokenizer) -> None:
     assert MASK in ids and ids[-1] == END
 
 
+def test_half_a_character_counts_as_a_replacement(tokenizer: Tokenizer) -> None:
+    assert tokenizer.decode(tokenizer.encode("cat \ud83d dog 😀")) == "cat \ufffd dog 😀"
+
+
 def _mixed(count: int) -> list[str]:
     r = random.Random(1)
     parts = [

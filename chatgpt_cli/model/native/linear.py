@@ -50,6 +50,7 @@ class NativeLinear:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs), float32."""
         flat = x.reshape(-1, self.inputs).float().contiguous()
         out = torch.empty(flat.shape[0], self.outputs)
         self._library.product(
