@@ -78,6 +78,7 @@ def _evaluate(
     from chatgpt_cli.evaluation.results import write_results
     from chatgpt_cli.evaluation.run import Subject, plan
     from chatgpt_cli.evaluation.run import evaluate as measure
+    from chatgpt_cli.reproduction.evaluated import record_evaluation
     from chatgpt_cli.training.device import choose_hardware
 
     output = project.output
@@ -106,7 +107,9 @@ def _evaluate(
         )
     if not this_rank().is_first:
         return
+    _note_unfinished(project, opened.stage, results)
     content = write_results(project.paths.evaluate, subject, results)
+    record_evaluation(project.paths, project.config, content, hardware.chosen())
     page = write_evaluation_page(project.paths.evaluate)
     if as_json:
         output.json(content)
@@ -124,6 +127,21 @@ def _evaluate(
         f"Report: {page}"
     )
     output.next_step(f"Next: chatgpt chat{config_option(project)}")
+
+
+def _note_unfinished(project: Project, stage: str, results: Results) -> None:
+    """Say so if the stage whose model is scored has not come to its end."""
+    from chatgpt_cli.config.paths import STAGES
+    from chatgpt_cli.runs import stage_progress
+
+    name = next((one for one in STAGES if one == stage), None)
+    now = None if name is None else stage_progress(project.paths.stage(name))
+    if name is None or now is None or now.finished:
+        return
+    budget = getattr(project.config, name).budget
+    results.notes.append(
+        f"{name} has not ended; it stands at step {now.step:,}, and its budget is {budget}."
+    )
 
 
 def _show(output: Output, results: Results, worst: int) -> None:

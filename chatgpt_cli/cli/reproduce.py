@@ -30,17 +30,20 @@ def reproduce(
     """Repeat a run from what it recorded, and compare losses and weights.
 
     Its data must have the same hashes. Exit code 0: the same to the bit; 1: not.
+    With --check 0: the data are the same, whatever the environment; 1: not.
     Interrupted, the same command goes on.
     """
     output = Output(json_output=json_output)
     from chatgpt_cli.reproduction.repeat import read_original
 
     original = read_original(run)
-    recorded = [one for one in (original.text, *original.stages.values()) if one]
-    files = {name for one in recorded for name in one.files}
-    output.line(f"{run}: {', '.join(original.stages)}. {len(files)} data files, all as they were.")
+    parts = (original.text, *original.stages.values(), original.evaluation)
+    files = {name for one in parts if one for name in one.files}
+    output.line(f"{run}: {', '.join(original.stages)}. Data files, all as they were: {len(files)}.")
     for line in original.differs:
         output.warn(f"Not as it was: {line}")
+    for stage, (then, here) in original.threads.items():
+        output.line(f"{stage} ran on {then} threads, here are {here}: a repetition takes {then}.")
     if check:
         if json_output:
             output.json({"run": str(run), "differs": original.differs, "files": sorted(files)})
