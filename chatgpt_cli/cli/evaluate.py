@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -74,7 +74,55 @@ def _evaluate(
     stage: Stage,
     as_json: bool,
 ) -> None:
+    measured = score(project, metrics, tasks, model=model, stage=stage)
+    if measured is None:
+        return
     from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
+
+    output = project.output
+    content, results = measured
+    page = write_evaluation_page(project.paths.evaluate)
+    if as_json:
+        output.json(content)
+    _show(output, results, show)
+    for note in results.notes:
+        output.warn(note)
+    for result in results.tasks:
+        seen = 0 if result.overlap is None else sum(result.overlap.seen)
+        if seen:
+            rows = f"{seen:,} of {len(result.predictions):,} questions"
+            output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
+    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
+    output.success(
+        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
+        f"Report: {page}"
+    )
+    output.next_step(f"Next: chatgpt chat{config_option(project)}")
+
+
+def score(
+    project: Project,
+    metrics: list[str],
+    tasks: list[str],
+    *,
+    model: Path | None,
+    stage: Stage,
+) -> tuple[dict[str, Any], Results] | None:
+    """Score a model and write all of it down; None in the processes that only help.
+
+    Args:
+        project: the loaded configuration, and the run to write to.
+        metrics: only these, if there are any.
+        tasks: only these, if there are any.
+        model: another model than the run's own.
+        stage: the stage whose model is scored.
+
+    Returns:
+        What results.json holds, and what it was made from.
+
+    Raises:
+        ChatGPTError: if the model or a task's rows cannot be used.
+    """
     from chatgpt_cli.evaluation.results import write_results
     from chatgpt_cli.evaluation.run import Subject, plan
     from chatgpt_cli.evaluation.run import evaluate as measure
@@ -106,27 +154,11 @@ def _evaluate(
             subject, project.config, project.paths, planned, text=text, on_task=on_task
         )
     if not this_rank().is_first:
-        return
+        return None
     _note_unfinished(project, opened.stage, results)
     content = write_results(project.paths.evaluate, subject, results)
     record_evaluation(project.paths, project.config, content, hardware.chosen())
-    page = write_evaluation_page(project.paths.evaluate)
-    if as_json:
-        output.json(content)
-    _show(output, results, show)
-    for note in results.notes:
-        output.warn(note)
-    for result in results.tasks:
-        seen = 0 if result.overlap is None else sum(result.overlap.seen)
-        if seen:
-            rows = f"{seen:,} of {len(result.predictions):,} questions"
-            output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
-    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
-    output.success(
-        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
-        f"Report: {page}"
-    )
-    output.next_step(f"Next: chatgpt chat{config_option(project)}")
+    return content, results
 
 
 def _note_unfinished(project: Project, stage: str, results: Results) -> None:

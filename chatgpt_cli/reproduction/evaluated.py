@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chatgpt_cli.checkpoints import name_of, step_of
-from chatgpt_cli.config.paths import RunPaths
+from chatgpt_cli.config.paths import STAGES, RunPaths, StageName
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.shards import read_manifest
 from chatgpt_cli.errors import DataError
@@ -77,6 +79,67 @@ def scored_files(config: Config, paths: RunPaths, content: dict[str, Any]) -> di
     elif held_out is not None or HELD_OUT in tasks:
         files |= row_files(config, "finetune")
     return files
+
+
+@dataclass(frozen=True)
+class ScoreComparison:
+    """A score of both runs."""
+
+    task: str
+    metric: str
+    value: float
+    # None where it was not measured again.
+    again: float | None
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the same to the bit."""
+        return self.value == self.again
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `chatgpt evaluate` was asked for: of which stage, which metrics of which tasks."""
+
+    stage: StageName
+    metrics: list[str]
+    tasks: list[str]
+
+
+def asked(content: dict[str, Any]) -> Asked | None:
+    """What an evaluation was asked for; None if the model was not one of a stage of the run.
+
+    Args:
+        content: what results.json holds.
+    """
+    stage = next((name for name in STAGES if name == content["stage"]), None)
+    if stage is None:
+        return None
+    tasks = content["tasks"]
+    metrics = dict.fromkeys(name for entry in tasks.values() for name in entry["metrics"])
+    if content["held_out"] is not None or HELD_OUT in tasks:
+        metrics["perplexity"] = None
+    return Asked(stage, list(metrics), [name for name in tasks if name != HELD_OUT])
+
+
+def compare_scores(content: dict[str, Any], again: dict[str, Any]) -> list[ScoreComparison]:
+    """Every score of an evaluation beside that of its repetition, given both results.json."""
+    now = {(task, metric): value for task, metric, value in _values(again)}
+    return [
+        ScoreComparison(task, metric, value, now.get((task, metric)))
+        for task, metric, value in _values(content)
+    ]
+
+
+def _values(content: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    held_out = content["held_out"]
+    if held_out is not None:
+        for metric in ("perplexity", "bits_per_byte"):
+            if held_out[metric] is not None:
+                yield held_out["data"], metric, held_out[metric]
+    for task, entry in content["tasks"].items():
+        for metric, measured in entry["metrics"].items():
+            yield task, metric, measured["value"]
 
 
 def _shards(folder: Path) -> dict[str, str]:

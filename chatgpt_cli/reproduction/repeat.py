@@ -22,7 +22,7 @@ from chatgpt_cli.evaluation.results import read_evaluation
 from chatgpt_cli.files import write_json
 from chatgpt_cli.interop.huggingface import load_tokenizer, weights_hash
 from chatgpt_cli.interop.locate import resolve_model
-from chatgpt_cli.reproduction.evaluated import scored_files
+from chatgpt_cli.reproduction.evaluated import ScoreComparison, scored_files
 from chatgpt_cli.reproduction.record import (
     Recorder,
     Session,
@@ -301,8 +301,23 @@ def _as_chosen(config: Config, name: StageName, recorded: Session, progress: Pro
     return config.model_copy(update={"hardware": hardware, name: section})
 
 
-def compare(original: Original, target: Path) -> list[StageComparison]:
+def scored_as_then(evaluation: Session, target: Path) -> Config:
+    """The configuration to evaluate a repetition with, on as many threads as then."""
+    config = _moved(evaluation, target)
+    threads = evaluation.environment.get("threads", config.hardware.threads)
+    hardware = config.hardware.model_copy(update={"threads": threads})
+    return config.model_copy(update={"hardware": hardware})
+
+
+def compare(
+    original: Original, target: Path, scores: list[ScoreComparison]
+) -> list[StageComparison]:
     """Both runs, stage by stage; the result is kept in the new one.
+
+    Args:
+        original: the run.
+        target: its repetition.
+        scores: those of both, kept with the result.
 
     Raises:
         ChatGPTError: if a checkpoint cannot be read.
@@ -316,6 +331,7 @@ def compare(original: Original, target: Path) -> list[StageComparison]:
         "same_text": _same_text(original.paths, RunPaths(target)),
         "environment": original.differs,
         "stages": [asdict(one) for one in found],
+        "scores": [asdict(one) for one in scores],
     }
     write_json(target / _MARK, content)
     return found
