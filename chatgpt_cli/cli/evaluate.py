@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -74,10 +74,59 @@ def _evaluate(
     stage: Stage,
     as_json: bool,
 ) -> None:
+    measured = score(project, metrics, tasks, model=model, stage=stage)
+    if measured is None:
+        return
     from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
+
+    output = project.output
+    content, results = measured
+    page = write_evaluation_page(project.paths.evaluate)
+    if as_json:
+        output.json(content)
+    _show(output, results, show)
+    for note in results.notes:
+        output.warn(note)
+    for result in results.tasks:
+        seen = 0 if result.overlap is None else sum(result.overlap.seen)
+        if seen:
+            rows = f"{seen:,} of {len(result.predictions):,} questions"
+            output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
+    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
+    output.success(
+        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
+        f"Report: {page}"
+    )
+    output.next_step(f"Next: chatgpt chat{config_option(project)}")
+
+
+def score(
+    project: Project,
+    metrics: list[str],
+    tasks: list[str],
+    *,
+    model: Path | None,
+    stage: Stage,
+) -> tuple[dict[str, Any], Results] | None:
+    """Score a model and write all of it down; None in the processes that only help.
+
+    Args:
+        project: the loaded configuration, and the run to write to.
+        metrics: only these, if there are any.
+        tasks: only these, if there are any.
+        model: another model than the run's own.
+        stage: the stage whose model is scored.
+
+    Returns:
+        What results.json holds, and what it was made from.
+
+    Raises:
+        ChatGPTError: if the model or a task's rows cannot be used.
+    """
     from chatgpt_cli.evaluation.results import write_results
     from chatgpt_cli.evaluation.run import Subject, plan
     from chatgpt_cli.evaluation.run import evaluate as measure
+    from chatgpt_cli.reproduction.evaluated import record_evaluation
     from chatgpt_cli.training.device import choose_hardware
 
     output = project.output
@@ -105,25 +154,26 @@ def _evaluate(
             subject, project.config, project.paths, planned, text=text, on_task=on_task
         )
     if not this_rank().is_first:
-        return
+        return None
+    _note_unfinished(project, opened.stage, results)
     content = write_results(project.paths.evaluate, subject, results)
-    page = write_evaluation_page(project.paths.evaluate)
-    if as_json:
-        output.json(content)
-    _show(output, results, show)
-    for note in results.notes:
-        output.warn(note)
-    for result in results.tasks:
-        seen = 0 if result.overlap is None else sum(result.overlap.seen)
-        if seen:
-            rows = f"{seen:,} of {len(result.predictions):,} questions"
-            output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
-    answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
-    output.success(
-        f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
-        f"Report: {page}"
+    record_evaluation(project.paths, project.config, content, hardware.chosen())
+    return content, results
+
+
+def _note_unfinished(project: Project, stage: str, results: Results) -> None:
+    """Say so if the stage whose model is scored has not come to its end."""
+    from chatgpt_cli.config.paths import STAGES
+    from chatgpt_cli.runs import stage_progress
+
+    name = next((one for one in STAGES if one == stage), None)
+    now = None if name is None else stage_progress(project.paths.stage(name))
+    if name is None or now is None or now.finished:
+        return
+    budget = getattr(project.config, name).budget
+    results.notes.append(
+        f"{name} has not ended; it stands at step {now.step:,}, and its budget is {budget}."
     )
-    output.next_step(f"Next: chatgpt chat{config_option(project)}")
 
 
 def _show(output: Output, results: Results, worst: int) -> None:

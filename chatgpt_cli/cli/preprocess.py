@@ -27,12 +27,15 @@ def preprocess(
 ) -> None:
     """Read the texts of data.sources, train the tokenizer, and write token shards."""
     project = open_project(config, set_ or [], json_output=json_output)
-    from chatgpt_cli.config.loader import dump_config
     from chatgpt_cli.data.preprocess import help_preprocess
     from chatgpt_cli.data.preprocess import preprocess as run
-    from chatgpt_cli.files import write_text
     from chatgpt_cli.lock import run_lock
-    from chatgpt_cli.reproduction.record import text_files, text_session, write_record
+    from chatgpt_cli.reproduction.record import (
+        text_files,
+        text_session,
+        write_record,
+        write_settings,
+    )
 
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
@@ -61,7 +64,7 @@ def preprocess(
         if result.fresh:
             recorded = text_session(project.config, text_files(project.config))
             write_record(paths.data, [recorded])
-        write_text(paths.config, dump_config(project.config))
+        write_settings(paths, project.config)
     if json_output:
         output.json({**result.manifest, "fresh": result.fresh})
     if result.fresh:

@@ -45,6 +45,8 @@ class Project:
     paths: RunPaths
     source: str
     output: Output
+    # What --set changed.
+    overrides: list[str]
 
 
 def open_project(config: Path | None, overrides: list[str], *, json_output: bool) -> Project:
@@ -59,7 +61,7 @@ def open_project(config: Path | None, overrides: list[str], *, json_output: bool
     loaded = load_config(config, overrides)
     output = Output(json_output=json_output)
     output.line(f"Configuration: {loaded.source}. Results: {loaded.config.run_dir}")
-    return Project(loaded.config, RunPaths(loaded.config.run_dir), loaded.source, output)
+    return Project(loaded.config, RunPaths(loaded.config.run_dir), loaded.source, output, overrides)
 
 
 def config_option(project: Project) -> str:

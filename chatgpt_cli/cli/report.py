@@ -54,12 +54,12 @@ def report(
     project = open_project(config, list(set_ or []), json_output=json_output)
     from dataclasses import replace
 
-    from chatgpt_cli.config.loader import dump_config
     from chatgpt_cli.errors import DataError
     from chatgpt_cli.evaluation.report.run_page import read_run, write_run_page
+    from chatgpt_cli.reproduction.record import recorded_settings
 
     paths = project.paths
-    run = read_run(paths, config=dump_config(project.config))
+    run = read_run(paths, settings=recorded_settings(paths))
     if not any(run.stages.values()) and run.evaluation is None:
         raise DataError(
             "there is nothing to report yet",
@@ -156,6 +156,8 @@ def _show(output: Output, run: RunReport) -> None:
         output.table("Curves", ["stage", "", "", "from and to"], rows)
     if run.evaluation is None:
         return
+    if run.outdated:
+        output.warn(run.outdated)
     rows = [
         [
             task,

@@ -41,7 +41,7 @@ class TrainingView:
             self._show(event)
 
     def _show(self, event: Event) -> None:
-        from chatgpt_cli.training.events import Evaluated, Note, Sampled
+        from chatgpt_cli.training.events import Evaluated, Note, Sampled, StepDone
 
         if isinstance(event, Note):
             show_note(self._output, event)
@@ -55,7 +55,7 @@ class TrainingView:
         elif isinstance(event, Sampled):
             text = event.text.strip().replace("\n", " ⏎ ")
             self._output.line(f"             {event.prompt} ▸ {text}")
-        else:
+        elif isinstance(event, StepDone):
             self._display.update(
                 event.progress,
                 f"step {event.step:,} · loss {event.loss:.3f} · "
@@ -218,7 +218,9 @@ def _facts(project: Project) -> dict[str, str]:
     shape = project_shape(config.model, vocab_size=config.tokenizer.vocab_size)
     name = config.model.from_ or config.model.preset
     return {
-        "configuration": project.source,
+        "configuration": " ".join(
+            [project.source, *(f"--set {override}" for override in project.overrides)]
+        ),
         "model": f"{name}, {shape.num_parameters():,} parameters",
         "shape": f"{shape.num_layers} layers, {shape.hidden_size} wide, {shape.num_heads} heads, "
         f"context {shape.context_length}",

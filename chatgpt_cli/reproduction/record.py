@@ -1,7 +1,8 @@
 """provenance.json: the configuration, the environment and the data of a part of a run.
 
-Each stage of training has one, and the preprocessed text. A stage that was continued has
-a session for each time that began with something else.
+The preprocessed text has one, each stage of training, and the evaluation. A stage that was
+continued has a session for each time that began with something else. config.yaml of the run
+is made from them: the settings as each part ran.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from chatgpt_cli import __version__
-from chatgpt_cli.config.paths import PACKAGE, StageName
+from chatgpt_cli.config.loader import dump_values
+from chatgpt_cli.config.paths import PACKAGE, STAGES, RunPaths, StageName
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
 from chatgpt_cli.errors import ChatGPTError, DataError
-from chatgpt_cli.files import sha256, write_json
-from chatgpt_cli.training.events import Event, Observer, StepDone
+from chatgpt_cli.files import sha256, write_json, write_text
+from chatgpt_cli.training.events import Chosen, Event, Observer, StepDone
 
 NAME = "provenance.json"
 _FORMAT = 1
@@ -33,6 +35,16 @@ _FORMAT = 1
 _HASHED = 50_000_000_000
 # Packages whose other version can change a number.
 _PACKAGES = ("torch", "numpy", "sentencepiece", "tokenizers", "safetensors")
+# The sections of the configuration that a part alone decides about, by its folder. The others,
+# such as hardware, are as the part that ran last had them.
+_OWN: dict[str, tuple[str, ...]] = {
+    "data": ("data", "tokenizer"),
+    "pretrain": ("model", "pretrain"),
+    "finetune": ("finetune",),
+    "prefer": ("prefer",),
+    "reinforce": ("reinforce",),
+    "evaluate": ("evaluate",),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,8 @@ class Session:
     environment: dict[str, Any]
     # Data files by name: SHA-256, or for files elsewhere size and time.
     files: dict[str, str]
+    # What was evaluated: folder, stage, step and SHA-256 of the weights. Training has none.
+    model: dict[str, Any] | None = None
 
 
 _SESSIONS = TypeAdapter(list[Session])
@@ -104,7 +118,7 @@ def text_files(config: Config) -> dict[str, str]:
     Raises:
         DataError: if one is missing.
     """
-    return _hashes(s.path for s in (*config.data.sources, *config.data.validation_sources))
+    return hashes(s.path for s in (*config.data.sources, *config.data.validation_sources))
 
 
 def row_files(config: Config, stage: StageName) -> dict[str, str]:
@@ -115,14 +129,19 @@ def row_files(config: Config, stage: StageName) -> dict[str, str]:
     """
     section = getattr(config, stage)
     named = [*getattr(section, "data", []), *getattr(section, "validation_data", [])]
-    return _hashes(
+    return hashes(
         path
         for one in named
         for path in ([one] if isinstance(one, str) else [one.source, one.target])
     )
 
 
-def _hashes(paths: Iterable[str]) -> dict[str, str]:
+def hashes(paths: Iterable[str]) -> dict[str, str]:
+    """The files that paths, folders, globs or URLs stand for, with their hashes.
+
+    Raises:
+        DataError: if one is missing or cannot be read.
+    """
     files = {file.name: file for path in paths for file in find_files(path, _any_kind(path))}
     small = sum(file.size for file in files.values()) <= _HASHED
     try:
@@ -170,6 +189,39 @@ def read_record(folder: Path) -> list[Session]:
         ) from error
 
 
+def write_settings(paths: RunPaths, config: Config) -> None:
+    """Write the run's config.yaml: each section as the part that it is about last ran.
+
+    Args:
+        paths: the run; what its parts recorded takes precedence.
+        config: the project as it is now, for what no part has recorded.
+    """
+    values = config.model_dump(mode="json", by_alias=True)
+    for part, sections in _OWN.items():
+        if sessions := read_record(paths.root / part):
+            then = sessions[-1].config
+            values |= {name: then[name] for name in sections if name in then}
+    write_text(paths.config, dump_values(values))
+
+
+def recorded_settings(paths: RunPaths) -> dict[str, list[tuple[int, str]]]:
+    """For each part that recorded something, the steps it began at and its settings as YAML.
+
+    The sections of other parts are left out: it made no use of them.
+
+    Raises:
+        DataError: if a record is damaged.
+    """
+    found = {}
+    for part in ("data", *STAGES, "evaluate"):
+        others = {*STAGES, "evaluate"} - {part}
+        found[part] = [
+            (one.step, dump_values({k: v for k, v in one.config.items() if k not in others}))
+            for one in read_record(paths.root / part)
+        ]
+    return {part: sessions for part, sessions in found.items() if sessions}
+
+
 def text_session(config: Config, files: dict[str, str]) -> Session:
     """What preprocessed text is made of now."""
     return _session(config, files, software(), 0)
@@ -201,13 +253,18 @@ class Recorder:
         except (ChatGPTError, OSError):
             # Training reads the same files, and says what is wrong with them.
             self._files = None
+        self._chosen: dict[str, str | int] = {}
 
     def __call__(self, event: Event) -> None:
         """Follow the run: note what an event changes."""
+        if isinstance(event, Chosen):
+            self._chosen = dict(event.values)
         if isinstance(event, StepDone) and self._files is not None:
             # A record that cannot be written should not end hours of training.
             with suppress(OSError, DataError):
-                self._note(_session(self._config, self._files, environment(), event.step - 1))
+                now = environment() | self._chosen
+                self._note(_session(self._config, self._files, now, event.step - 1))
+                write_settings(RunPaths(self._stage.parent), self._config)
             self._files = None
         self._then(event)
 
