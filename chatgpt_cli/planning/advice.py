@@ -142,7 +142,7 @@ def _on_text(pretrain: StageEstimate, sizes: list[SizeChoice]) -> list[str]:
     if pretrain.epochs > _GOOD_EPOCHS + 1:
         said.append(
             f"The text is read {pretrain.epochs:.0f} times; after {_GOOD_EPOCHS} it teaches less "
-            "each time. More text helps most; else model.dropout: 0.1 to 0.2, and leave "
+            "each time. More text helps most; else pretrain.dropout: 0.1 to 0.2, and leave "
             "early_stopping on."
         )
     per_parameter = pretrain.tokens / pretrain.parameters
