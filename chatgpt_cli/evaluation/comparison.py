@@ -88,7 +88,7 @@ def compare(places: Sequence[Path]) -> Comparison:
         raise DataError("comparing needs two runs at least", remedy="chatgpt compare RUN_A RUN_B")
     evaluations = [read_evaluation(place) for place in places]
     notes: list[str] = []
-    found = _held_out(evaluations, notes)
+    found = _held_out(evaluations, notes) + _texts(evaluations, notes)
     first = evaluations[0].content["tasks"]
     for task in first:
         if all(task in one.content["tasks"] for one in evaluations):
@@ -121,20 +121,38 @@ def _held_out(evaluations: list[Evaluation], notes: list[str]) -> list[_Measured
     names = [(one.content["held_out"] or {}).get("data") for one in evaluations]
     if len(parts) < len(evaluations) or len(set(names)) > 1:
         return []
+    return _likelihood(str(names[0]), parts, notes)
+
+
+def _texts(evaluations: list[Evaluation], notes: list[str]) -> list[_Measured]:
+    """The texts of evaluate.texts, where every run has the same one."""
+    found = []
+    for name in evaluations[0].texts:
+        if any(name not in one.texts for one in evaluations):
+            notes.append(f"{name}: not measured in every run")
+        elif len({one.content["texts"][name]["sha256"] for one in evaluations}) > 1:
+            notes.append(f"{name}: not the same text in every run, and not compared")
+        else:
+            found += _likelihood(name, [one.texts[name] for one in evaluations], notes)
+    return found
+
+
+def _likelihood(name: str, parts: list[np.ndarray], notes: list[str]) -> list[_Measured]:
+    """Scores of the same text, document by document, given the losses of each run."""
     sizes = [part[:, 2] for part in parts]
     if any(not np.array_equal(sizes[0], size) for size in sizes):
-        notes.append(f"{names[0]}: not the same text in every run, and not compared")
+        notes.append(f"{name}: not the same text in every run, and not compared")
         return []
     scores = [likelihood_scores(part) for part in parts]
     same_tokens = all(np.array_equal(parts[0][:, 1], part[:, 1]) for part in parts)
     found = []
     if same_tokens:
-        found.append(_Measured(str(names[0]), "perplexity", [one["perplexity"] for one in scores]))
+        found.append(_Measured(name, "perplexity", [one["perplexity"] for one in scores]))
     else:
-        notes.append(f"{names[0]}: perplexities of different tokenizers cannot be compared")
+        notes.append(f"{name}: perplexities of different tokenizers cannot be compared")
     if all("bits_per_byte" in one for one in scores):
         bits = [one["bits_per_byte"] for one in scores]
-        found.append(_Measured(str(names[0]), "bits_per_byte", bits))
+        found.append(_Measured(name, "bits_per_byte", bits))
     return found
 
 

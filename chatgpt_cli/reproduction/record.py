@@ -11,7 +11,7 @@ import json
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from chatgpt_cli import __version__
+from chatgpt_cli.command_line import typed_options
 from chatgpt_cli.config.paths import PACKAGE, StageName
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
@@ -46,6 +47,8 @@ class Session:
     environment: dict[str, Any]
     # Data files by name: SHA-256, or for files elsewhere size and time.
     files: dict[str, str]
+    # --config and each --set, as typed: they name the same project again.
+    options: list[str] = field(default_factory=list)
 
 
 _SESSIONS = TypeAdapter(list[Session])
@@ -179,7 +182,7 @@ def _session(
     config: Config, files: dict[str, str], environment: dict[str, Any], step: int
 ) -> Session:
     values = config.model_dump(mode="json", by_alias=True)
-    return Session(step, values, str(Path.cwd()), environment, files)
+    return Session(step, values, str(Path.cwd()), environment, files, typed_options())
 
 
 class Recorder:
