@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chatgpt_cli.cli.output import Output
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.command_line import same_run
 
 if TYPE_CHECKING:
     from chatgpt_cli.data.parts.machine import Machine
@@ -72,7 +73,7 @@ def preprocess(
         output.success(f"Tokenizer and token shards are in {paths.root}")
     else:
         output.success("Nothing changed since the last time; there is nothing to do.")
-    output.next_step(f"Next: chatgpt pretrain{config_option(project)}")
+    output.next_step(f"Next: chatgpt {same_run('pretrain')}")
 
 
 def _machine(nodes: int, node_rank: int, *, force: bool) -> Machine:

@@ -12,7 +12,7 @@ import json
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from chatgpt_cli import __version__
+from chatgpt_cli.command_line import typed_options
 from chatgpt_cli.config.loader import dump_values
 from chatgpt_cli.config.paths import PACKAGE, STAGES, RunPaths, StageName
 from chatgpt_cli.config.schema import Config
@@ -60,6 +61,8 @@ class Session:
     files: dict[str, str]
     # What was evaluated: folder, stage, step and SHA-256 of the weights. Training has none.
     model: dict[str, Any] | None = None
+    # --config and each --set, as typed: they name the same project again.
+    options: list[str] = field(default_factory=list)
 
 
 _SESSIONS = TypeAdapter(list[Session])
@@ -231,7 +234,7 @@ def _session(
     config: Config, files: dict[str, str], environment: dict[str, Any], step: int
 ) -> Session:
     values = config.model_dump(mode="json", by_alias=True)
-    return Session(step, values, str(Path.cwd()), environment, files)
+    return Session(step, values, str(Path.cwd()), environment, files, options=typed_options())
 
 
 class Recorder:
