@@ -59,6 +59,7 @@ def write_results(folder: Path, subject: Subject, results: Results) -> dict[str,
         "version": __version__,
         "model": str(subject.folder),
         "stage": subject.stage,
+        "tokenizer_sha256": subject.tokenizer.hash,
         "parameters": sum(one.numel() for one in subject.model.parameters()),
         "held_out": _held_out(results),
         "tasks": {result.task.name: result.summary() for result in results.tasks},
@@ -85,6 +86,7 @@ def _held_out(results: Results) -> dict[str, Any] | None:
     ranges = intervals(scores)
     return {
         "data": held_out.name,
+        "text_sha256": held_out.text_sha256,
         "perplexity": held_out.loss.perplexity,
         "bits_per_byte": held_out.loss.bits_per_byte,
         "nats_per_token": held_out.loss.nats_per_token,

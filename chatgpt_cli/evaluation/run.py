@@ -26,6 +26,7 @@ from chatgpt_cli.evaluation.contamination import (
     overlap,
     training_tokens,
 )
+from chatgpt_cli.evaluation.held_out_text import HeldOutText, in_text_order
 from chatgpt_cli.evaluation.metrics import LIKELIHOOD, METRICS
 from chatgpt_cli.evaluation.metrics.perplexity import likelihood_scores
 from chatgpt_cli.evaluation.metrics.score import Score
@@ -57,12 +58,14 @@ HeldOutName = Literal["held-out text", "held-out answers"]
 class HeldOut:
     """The loss on data that training kept aside, and what the data is.
 
-    `documents` are the losses of each (see `document_losses`), from which the scores are.
+    `documents` are the losses of each (see `document_losses`), from which the scores are,
+    in the order of `in_text_order`; `text_sha256` tells the text from others.
     """
 
     name: HeldOutName
     loss: ValidationLoss
     documents: np.ndarray
+    text_sha256: str
 
     def scores(self) -> dict[str, Score]:
         """Perplexity, and bits per byte where targets stand for bytes; a row a document."""
@@ -298,11 +301,13 @@ def _measure_held_out(
                 batches = MaskedHeldOut(batches, masking(config, subject.tokenizer))
         else:
             batches = held_out_batches(config, paths, subject.tokenizer, max_tokens=None)
+        text = HeldOutText(batches, subject.tokenizer, causal=subject.model.config.causal)
         documents = document_losses(
-            subject.model, batches, subject.tokenizer.token_bytes, subject.hardware
+            subject.model, text, subject.tokenizer.token_bytes, subject.hardware
         )
         loss = mean_loss(documents)
     except DataError as error:
         results.notes.append(f"No perplexity of {name}: {error.fact}.")
         return
-    results.held_out = HeldOut(name, loss, documents)
+    documents, text_sha256 = in_text_order(documents, *text.hashes())
+    results.held_out = HeldOut(name, loss, documents, text_sha256)
