@@ -72,7 +72,7 @@ def _recorded(run: Path, command: str) -> list[str]:
     """The options a run was last trained with, that stage's first, without its run_dir."""
     from chatgpt_cli.config.paths import STAGES
     from chatgpt_cli.errors import DataError
-    from chatgpt_cli.reproduction.record import read_record
+    from chatgpt_cli.provenance import read_record
 
     for part in (command, *reversed(STAGES), "data"):
         try:

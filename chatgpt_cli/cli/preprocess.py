@@ -31,12 +31,8 @@ def preprocess(
     from chatgpt_cli.data.preprocess import help_preprocess
     from chatgpt_cli.data.preprocess import preprocess as run
     from chatgpt_cli.lock import run_lock
-    from chatgpt_cli.reproduction.record import (
-        text_files,
-        text_session,
-        write_record,
-        write_settings,
-    )
+    from chatgpt_cli.provenance import write_record
+    from chatgpt_cli.reproduction.record import text_files, text_session, write_settings
 
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_

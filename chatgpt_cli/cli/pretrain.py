@@ -43,7 +43,7 @@ def pretrain(
 def _warn_of_unused(project: Project) -> None:
     """Say so if what the text was preprocessed with is not what the configuration says."""
     from chatgpt_cli.config.schema import HOW_IT_IS_DONE
-    from chatgpt_cli.reproduction.record import read_record
+    from chatgpt_cli.provenance import read_record
     from chatgpt_cli.training.start import differences
 
     recorded = read_record(project.paths.data)

@@ -23,17 +23,15 @@ from chatgpt_cli.evaluation.results import read_evaluation
 from chatgpt_cli.files import write_json
 from chatgpt_cli.interop.huggingface import load_tokenizer, weights_hash
 from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.provenance import Session, read_record, write_record
 from chatgpt_cli.reproduction.evaluated import ScoreComparison, scored_files
 from chatgpt_cli.reproduction.record import (
     Recorder,
-    Session,
     environment,
-    read_record,
     row_files,
     software,
     text_files,
     text_session,
-    write_record,
     write_settings,
 )
 from chatgpt_cli.training.checkpoint import load_state

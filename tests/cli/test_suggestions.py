@@ -12,7 +12,8 @@ import pytest
 from chatgpt_cli.cli.main import main
 from chatgpt_cli.command_line import quoted, remember, same_run
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.reproduction.record import read_record, text_session, write_record
+from chatgpt_cli.provenance import read_record, write_record
+from chatgpt_cli.reproduction.record import text_session
 
 Printed = pytest.CaptureFixture[str]
 
