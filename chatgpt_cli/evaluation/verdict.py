@@ -173,7 +173,8 @@ def _few_steps_words(steps: int, settings: dict[str, Any]) -> Verdict:
         "short",
         f"Too short to tell: {steps} steps. Give it a longer budget{budget} or a smaller "
         f"batch_size{batch}.",
-        f"时间太短，无法判断：只有 {steps} 步。请增大 budget{budget_zh} 或减小 batch_size{batch_zh}。",
+        f"时间太短，无法判断：只有 {steps} 步。请增大 budget{budget_zh} "
+        f"或减小 batch_size{batch_zh}。",
     )
 
 
