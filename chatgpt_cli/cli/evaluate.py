@@ -89,6 +89,7 @@ def _evaluate(
         opened.loaded.model, opened.loaded.tokenizer, opened.folder, opened.stage, hardware
     )
     output.line(f"Model: {opened.folder}")
+    output.line(str(hardware))
     # Besides the tasks: held-out data, and the look for rows seen in training.
     with output.progress("evaluate", len(planned) + 2) as display:
         done = 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chatgpt_cli.cli.named_files import require_files
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
 
@@ -34,6 +35,7 @@ def preprocess(
     from chatgpt_cli.lock import run_lock
     from chatgpt_cli.reproduction.record import text_files, text_session, write_record
 
+    require_files(project, "data", "sources", "validation_sources")
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
     if start is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,6 +46,8 @@ class Project:
     paths: RunPaths
     source: str
     output: Output
+    # "file:line" of a setting, given its key.
+    place_of: Callable[[tuple[str | int, ...]], str]
 
 
 def open_project(config: Path | None, overrides: list[str], *, json_output: bool) -> Project:
@@ -59,7 +62,8 @@ def open_project(config: Path | None, overrides: list[str], *, json_output: bool
     loaded = load_config(config, overrides)
     output = Output(json_output=json_output)
     output.line(f"Configuration: {loaded.source}. Results: {loaded.config.run_dir}")
-    return Project(loaded.config, RunPaths(loaded.config.run_dir), loaded.source, output)
+    paths = RunPaths(loaded.config.run_dir)
+    return Project(loaded.config, paths, loaded.source, output, loaded.place)
 
 
 def config_option(project: Project) -> str:

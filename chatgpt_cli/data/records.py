@@ -312,7 +312,8 @@ def _broken_csv(file: DataFile, lines: _CsvLines, delimiter: str, error: csv.Err
     """What is wrong with the row; the lines that an unclosed quote took in are read again."""
     first = lines.number - len(lines.row) + 1
     opened = _opened_quote("".join(lines.row), delimiter)
-    unclosed = opened is not None and (opened + 1 < len(lines.row) or "end of data" in str(error))
+    to_the_end = "unexpected end" in str(error)
+    unclosed = opened is not None and (to_the_end or opened + 1 < len(lines.row))
     lines.go_back(1 if opened is None else opened + 1)
     reason = "a quote that opens in this line is not closed" if unclosed else str(error)
     return Problem(f"{file.name}:{first + (opened or 0)}", f"broken CSV ({reason})", "broken CSV")

@@ -95,7 +95,9 @@ def locate_start(paths: RunPaths, stage: StageName, *, base: str | None) -> Loca
     raise ModelError(
         "there is no model here to start from",
         place=str(paths.root),
-        remedy="Run `chatgpt pretrain` and `chatgpt finetune` first, or name one as model.from.",
+        remedy="Run `chatgpt pretrain` first, or name one as model.from."
+        if stage == "finetune"
+        else "Run `chatgpt pretrain` and `chatgpt finetune` first, or name one as model.from.",
     )
 
 

@@ -102,7 +102,7 @@ def test_plain_text_and_answers_in_one_training(tmp_path: Path, tokenizer: Token
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-@pytest.mark.parametrize("closing", ["Yes, \"until\" then", "Yes."])
+@pytest.mark.parametrize("closing", ['Yes, "until" then', "Yes."])
 def test_an_unclosed_quote_costs_its_own_row_alone(
     closing: str, ending: str, tmp_path: Path
 ) -> None:
