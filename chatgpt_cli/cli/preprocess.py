@@ -132,6 +132,8 @@ def _show(output: Output, manifest: dict[str, Any]) -> None:
             "documents set data.split: tail, which keeps the end of the text aside; or give the "
             "source a separator that divides it into documents."
         )
+    if aside := report.get("kept_aside"):
+        output.line("Kept aside to validate with, and not learnt: " + ", ".join(aside))
     if report["rejected"]:
         output.table(
             "Left out by data.languages and data.filters",
