@@ -137,6 +137,7 @@ class Entry:
 
     @property
     def has_gaps(self) -> bool:
+        """Whether anything in it differs from message to message."""
         return len(self.literals) > 1
 
     def fits(self, message: str) -> bool:

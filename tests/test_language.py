@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from chatgpt_cli.catalogue import Catalogue, Entry, chinese
 from chatgpt_cli.cli.main import main
+from chatgpt_cli.cli.output import Output
 from chatgpt_cli.config.starter import _COMMENT, STARTER
 from chatgpt_cli.language import chosen, located, preferred, speaking, translator
 from tests.english import english_in
@@ -278,6 +280,16 @@ def test_a_new_project_is_commented_in_chinese(
     for line in re.findall(r"# (?![a-z_ -]+:)(.*)", chinese_):
         # Presets have names.
         assert "bert" in line or not english_in(line), line
+
+
+def test_a_process_that_ends_says_why_in_chinese(capsys: pytest.CaptureFixture[str]) -> None:
+    """From a thread, which does not know the choice."""
+    with speaking("zh"):
+        output = Output()
+    thread = Thread(target=output.alarm, args=["the disk is full"])
+    thread.start()
+    thread.join()
+    assert capsys.readouterr().err == "错误：磁盘已满\n"
 
 
 def test_help_is_chinese(capsys: pytest.CaptureFixture[str]) -> None:

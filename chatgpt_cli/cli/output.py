@@ -100,7 +100,7 @@ class Output:
 
     def alarm(self, text: str) -> None:
         """Said by a process that is about to end, whichever of several it is."""
-        print(self.words(f"Error: {text}"), file=sys.stderr, flush=True)
+        print(self.words(f"Error: {self.words(text)}"), file=sys.stderr, flush=True)
 
     def next_step(self, text: str) -> None:
         """The closing line: where the result is and what to run next."""
