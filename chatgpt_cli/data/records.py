@@ -257,15 +257,17 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
                 continue
             if values is None:
                 return
+            if not values:
+                continue
             if header is None:
                 header = values
-            elif values and len(values) != len(header):
+            elif len(values) != len(header):
                 yield Problem(
                     f"{file.name}:{start}",
                     f"{len(values)} columns instead of {len(header)}",
                     "column count",
                 )
-            elif values:
+            else:
                 yield Row(f"{file.name}:{start}", dict(zip(header, values, strict=True)))
     except UnicodeDecodeError as error:
         yield _not_utf8(file.name, error, lines.number + 1, 0)

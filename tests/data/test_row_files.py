@@ -150,3 +150,10 @@ def test_csv_reads_as_the_standard_library_does(rows: list[list[str]], broken: i
         found = list(read_records(find_files(str(path))[0]))
     assert [list(one.fields.values()) for one in found if isinstance(one, Row)] == rows
     assert [one.kind for one in found if isinstance(one, Problem)] == ["broken CSV"]
+
+
+def test_empty_lines_of_a_csv_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\nprompt,completion\n\na,b\n\n", encoding="utf-8")
+    (row,) = read_rows([str(path)], on_error="stop").rows
+    assert row.place.endswith(":4")
