@@ -14,9 +14,9 @@ from chatgpt_cli.cli.project import (
     JsonOption,
     Project,
     SetOption,
-    config_option,
     open_project,
 )
+from chatgpt_cli.command_line import same_run
 
 if TYPE_CHECKING:
     from chatgpt_cli.evaluation.inspection import Inspection
@@ -64,7 +64,7 @@ def report(
         raise DataError(
             "there is nothing to report yet",
             place=str(paths.root),
-            remedy=f"Run chatgpt pretrain{config_option(project)} first.",
+            remedy=f"Run chatgpt {same_run('pretrain')} first.",
         )
     run = replace(run, inspection=_look_inside(project, run, sentence))
     target = output or paths.root / "report.html"

@@ -9,6 +9,7 @@ import typer
 
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import JsonOption
+from chatgpt_cli.command_line import quoted
 
 if TYPE_CHECKING:
     from chatgpt_cli.reproduction.evaluated import ScoreComparison
@@ -50,7 +51,8 @@ def reproduce(
             output.json({"run": str(run), "differs": original.differs, "files": sorted(files)})
         if not original.differs:
             output.success("The environment is the same, too.")
-        output.next_step(f"Next: chatgpt reproduce {run}")
+        place = [] if to is None else ["--to", to]
+        output.next_step(f"Next: chatgpt {quoted('reproduce', run, *place)}")
         return
     target = to or run.with_name(f"{run.resolve().name}-again")
     if not _repeat(output, original, target):
@@ -93,7 +95,14 @@ def _evaluate(output: Output, original: Original, target: Path) -> list[ScoreCom
         output.warn("The scores are not repeated: they are not of a model that the run has now.")
         return []
     output.line("Repeating evaluate")
-    project = Project(scored_as_then(original.evaluation, target), RunPaths(target), "", output, [])
+    project = Project(
+        scored_as_then(original.evaluation, target),
+        RunPaths(target),
+        "",
+        output,
+        [],
+        lambda key: ".".join(map(str, key)),
+    )
     measured = score(project, what.metrics, what.tasks, model=None, stage=what.stage)
     return [] if measured is None else compare_scores(original.scores, measured[0])
 

@@ -9,6 +9,7 @@ import typer
 
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import JsonOption
+from chatgpt_cli.command_line import quoted
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -160,8 +161,9 @@ def _clean(
     else:
         rows = [[one["path"], _size(one["bytes"])] for one in listed]
         output.table("Neither the newest nor the best of their stage", ["checkpoint", "size"], rows)
-        named = "" if folder == _DEFAULT else f"{folder} "
-        output.next_step(f"To remove these {_size(total)}: chatgpt runs {named}--clean --yes")
+        named = [] if folder == _DEFAULT else [folder]
+        line = quoted("runs", *named, "--clean", "--yes")
+        output.next_step(f"To remove these {_size(total)}: chatgpt {line}")
 
 
 def _size(count: int) -> str:

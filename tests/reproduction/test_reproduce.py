@@ -14,7 +14,7 @@ import yaml
 from chatgpt_cli.checkpoints import step_of
 from chatgpt_cli.cli.main import main
 from chatgpt_cli.files import sha256
-from chatgpt_cli.reproduction.record import read_record
+from chatgpt_cli.provenance import read_record
 
 Printed = pytest.CaptureFixture[str]
 
