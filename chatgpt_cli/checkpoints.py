@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ModelError, TrainingError
 from chatgpt_cli.files import discard, sha256
@@ -217,11 +218,12 @@ def best_checkpoint(stage: StagePaths) -> Path | None:
         except UNREADABLE as error:
             problem = f"{STATE} cannot be read ({error})"
     if problem is not None:
+        resumed = same_run(stage.root.name, "--resume", run=stage.root.parent)
         raise ModelError(
             f"the checkpoint is damaged: {problem}",
             place=str(chosen),
-            remedy=f"`chatgpt {stage.root.name} --resume` sets it aside and goes on from the one "
-            "before it; --model DIR uses another one as it is.",
+            remedy=f"`chatgpt {resumed}` sets it aside and goes on from the one before it; "
+            "--model DIR uses another one as it is.",
         )
     return chosen
 

@@ -133,11 +133,36 @@ def _refusal(path: Path, owner: _Owner | None) -> ChatGPTError:
         if owner
         else "another process is already working here"
     )
-    return ChatGPTError(
-        who,
-        place=str(path.parent),
-        remedy=f"Wait until it ends, or choose another run_dir. If it is gone, delete {path}.",
-    )
+    remedy = "Wait until it ends, or choose another run_dir."
+    if owner and owner.host != socket.gethostname():
+        # Only there could the operating system say whether the process is alive.
+        remedy = (
+            "Wait until it ends, or choose another run_dir. If the process or its machine is "
+            f"gone, delete {path}."
+        )
+    return ChatGPTError(who, place=str(path.parent), remedy=remedy)
+
+
+def holder(run_dir: Path) -> str | None:
+    """The command that works in a run directory at this moment, as `run_lock` was told it.
+
+    What another machine's process says there is believed, as `run_lock` does.
+    """
+    try:
+        descriptor = os.open(run_dir / ".lock", os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        owner = _read(descriptor)
+        if owner is None:
+            return None
+        if owner.host != socket.gethostname():
+            return owner.command
+        # Asked for only where somebody seems to hold it, so that nobody is held up by it.
+        held = _is_alive(owner.pid) and not _lock(descriptor, owner)
+        return owner.command if held else None
+    finally:
+        os.close(descriptor)
 
 
 def _is_alive(pid: int) -> bool:

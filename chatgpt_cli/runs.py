@@ -20,28 +20,46 @@ from chatgpt_cli.checkpoints import (
 from chatgpt_cli.config.paths import STAGES, RunPaths, StagePaths
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import discard
+from chatgpt_cli.lock import holder
 
 # How deep runs may lie under the folder that is asked for.
 _DEPTH = 2
+# As an evaluation shows them.
+_BITS_DIGITS = 3
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """A stage that was trained, by its newest checkpoint; no progress if that is damaged."""
+    """A stage, by its newest checkpoint; no progress if that is damaged, or there is none yet."""
 
     name: str
     progress: Progress | None
+    # Whether it is being trained at this moment.
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A value of an evaluation, the digits it is shown with, and its 95% interval."""
+
+    value: float
+    digits: int
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run: its stages, its scores as texts by "task metric", bytes and last change."""
+    """A run: its stages, its scores by "task metric", bytes and last change.
+
+    `outdated` says so if the scores are of another model than the run's of today.
+    """
 
     folder: Path
     stages: list[StageSummary]
-    scores: dict[str, str]
+    scores: dict[str, Scored]
     bytes: int
     changed: float
+    outdated: str | None = None
 
 
 def find_runs(folder: Path) -> list[RunSummary]:
@@ -78,19 +96,22 @@ def _is_run(folder: Path) -> bool:
 
 def _summary(folder: Path) -> RunSummary:
     paths = RunPaths(folder)
+    works = holder(folder)
     stages = [
-        StageSummary(name, _progress(folders[-1]))
+        StageSummary(name, stage_progress(paths.stage(name)), running=works == name)
         for name in STAGES
-        if (folders := list_checkpoints(paths.stage(name)))
+        if works == name or list_checkpoints(paths.stage(name))
     ]
+    results = _results(paths.evaluate / "results.json")
     entries = [path for path in folder.rglob("*") if not path.is_symlink()]
     stats = [stat for path in entries if (stat := _stat(path)) and path.is_file()]
     return RunSummary(
         folder=folder,
         stages=stages,
-        scores=_scores(paths.evaluate / "results.json"),
+        scores=_scores(results),
         bytes=sum(stat.st_size for stat in stats),
         changed=max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime),
+        outdated=_outdated(paths, results),
     )
 
 
@@ -102,23 +123,68 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _progress(checkpoint: Path) -> Progress | None:
+def stage_progress(stage: StagePaths) -> Progress | None:
+    """Where a stage stands, by its newest checkpoint; None without one that can be read."""
     try:
-        return read_progress(checkpoint)
-    except UNREADABLE:
+        return read_progress(list_checkpoints(stage)[-1])
+    except (*UNREADABLE, IndexError):
         return None
 
 
-def _scores(path: Path) -> dict[str, str]:
+def _results(path: Path) -> dict[str, Any]:
+    """results.json; nothing where it is missing or no such thing."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            f"{task} {name}": f"{metric['value']:.{metric['digits']}f}"
-            for task, entry in content["tasks"].items()
-            for name, metric in entry["metrics"].items()
-        }
+        content = json.loads(path.read_text(encoding="utf-8"))
     except UNREADABLE:
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _scores(results: dict[str, Any]) -> dict[str, Scored]:
+    try:
+        found = {
+            f"{task} {name}": Scored(
+                float(metric["value"]), int(metric["digits"]), _interval(metric.get("interval"))
+            )
+            for task, entry in results["tasks"].items()
+            for name, metric in entry["metrics"].items()
+        }
+        held_out = results.get("held_out") or {}
+        if (bits := held_out.get("bits_per_byte")) is not None:
+            ends = _interval(held_out.get("intervals", {}).get("bits_per_byte"))
+            name = f"{held_out['data']} bits_per_byte"
+            found[name] = Scored(float(bits), _BITS_DIGITS, ends)
+        return found
+    except UNREADABLE:
+        return {}
+
+
+def _interval(ends: Any) -> tuple[float, float] | None:
+    return None if ends is None else (float(ends[0]), float(ends[1]))
+
+
+def outdated(run: Path) -> str | None:
+    """A sentence if a run's scores are of another model than the one it has today."""
+    paths = RunPaths(run)
+    return _outdated(paths, _results(paths.evaluate / "results.json"))
+
+
+def _outdated(paths: RunPaths, results: dict[str, Any]) -> str | None:
+    stage, scored = results.get("stage"), Path(str(results.get("model"))).name
+    trained = [name for name in STAGES if list_checkpoints(paths.stage(name))]
+    if stage not in trained or re.fullmatch(r"step-\d+", scored) is None:
+        return None
+    progress = stage_progress(paths.stage(trained[-1]))
+    if progress is None:
+        return None
+    today = progress.step if progress.best_step is None else progress.best_step
+    step = step_of(Path(scored))
+    if (stage, step) == (trained[-1], today):
+        return None
+    return (
+        f"The scores are of {stage} step {step:,}, the model of today is {trained[-1]} step "
+        f"{today:,}: `chatgpt evaluate` scores that."
+    )
 
 
 def removable(folder: Path) -> list[Path]:
@@ -141,7 +207,7 @@ def removable(folder: Path) -> list[Path]:
 
 def _outlived(stage: StagePaths) -> list[Path]:
     folders = list_checkpoints(stage)
-    progress = _progress(folders[-1]) if folders else None
+    progress = stage_progress(stage)
     if progress is None:
         return []
     kept = {folders[-1], stage.pointed(stage.best), stage.pointed(stage.latest)}

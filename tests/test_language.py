@@ -217,6 +217,8 @@ _NOT_SHOWN = re.compile(
     r"|Invalid value for|unable to parse|Input should|it should be|required_chars|broadcast_buffers"
     r"|out of memory|not enough memory|allocate memory"
     r"|^wandb sync"
+    # Prompts in commands that are suggested, to be typed as they stand.
+    r"|^Once upon a time$|^The \[MASK\] is blue\.$"
     # Parts of messages that are found whole as well.
     r"|^, which is in|this needs \d+ .B$"
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chatgpt_cli.errors import ChatGPTError
-from chatgpt_cli.lock import run_lock
+from chatgpt_cli.lock import holder, run_lock
 
 _HOLD = """
 import sys
@@ -37,8 +37,11 @@ def test_the_second_is_refused_and_a_dead_one_is_not_waited_for(tmp_path: Path) 
     with pytest.raises(ChatGPTError) as error, run_lock(tmp_path, "finetune"):
         pass
     assert f"process {process.pid} on {socket.gethostname()}" in str(error.value)
+    assert "delete" not in (error.value.remedy or "")
+    assert holder(tmp_path) == "pretrain"
     process.kill()
     process.wait()
+    assert holder(tmp_path) is None
     assert (tmp_path / ".lock").exists()
     with run_lock(tmp_path, "finetune"):
         assert json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))["pid"] == os.getpid()
@@ -51,6 +54,7 @@ def test_the_second_is_refused_and_a_dead_one_is_not_waited_for(tmp_path: Path) 
 def test_what_a_dead_process_left_holds_nobody_up(content: str, tmp_path: Path) -> None:
     """Also if its number now belongs to another process, such as 1."""
     (tmp_path / ".lock").write_text(content, encoding="utf-8")
+    assert holder(tmp_path) is None
     with run_lock(tmp_path, "pretrain"):
         pass
 
@@ -58,10 +62,13 @@ def test_what_a_dead_process_left_holds_nobody_up(content: str, tmp_path: Path) 
 def test_another_machine_may_be_alive(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text(_owner(5, "elsewhere"), encoding="utf-8")
     with (
-        pytest.raises(ChatGPTError, match=r"process 5 on elsewhere"),
+        pytest.raises(ChatGPTError, match=r"process 5 on elsewhere") as error,
         run_lock(tmp_path, "pretrain"),
     ):
         pass
+    # Only there something may have to be cleaned up.
+    assert "gone, delete" in (error.value.remedy or "")
+    assert holder(tmp_path) == "pretrain"
     (tmp_path / ".lock").unlink()
 
 

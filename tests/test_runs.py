@@ -9,8 +9,12 @@ import pytest
 
 from chatgpt_cli.checkpoints import best_checkpoint, list_checkpoints
 from chatgpt_cli.cli.main import main
-from chatgpt_cli.config.paths import StagePaths
+from chatgpt_cli.config.loader import load_config
+from chatgpt_cli.config.paths import RunPaths, StagePaths
+from chatgpt_cli.lock import run_lock
 from chatgpt_cli.runs import find_runs, removable
+from chatgpt_cli.training.events import Event, StepDone
+from chatgpt_cli.training.pretrain import pretrain
 
 
 def _checkpoint(stage: StagePaths, step: int, best: int | None) -> None:
@@ -67,6 +71,60 @@ def test_clean_lists_first_and_removes_on_yes(
     assert "nothing to remove" in capsys.readouterr().out
 
 
+def test_a_run_that_is_being_trained_is_running(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with run_lock(run, "pretrain"):
+        assert main(["runs", str(run.parent)]) == 0
+        said = capsys.readouterr().out
+        assert "running" in said and "stopped" not in said
+    # Before its first checkpoint, too.
+    with run_lock(run, "finetune"):
+        _, finetune = find_runs(run)[0].stages
+        assert finetune.running and finetune.progress is None
+        assert main(["runs", str(run.parent)]) == 0
+        said = capsys.readouterr().out
+        assert "running" in said and "stopped" in said and "damaged" not in said
+    assert main(["runs", str(run.parent)]) == 0
+    assert "running" not in capsys.readouterr().out
+
+
+def test_scores_of_an_unfinished_or_earlier_model_are_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    assert main(["preprocess"]) == 0
+    config = load_config(None, []).config
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepDone) and event.step == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, RunPaths(config.run_dir), mode="new", observe=stop)
+    capsys.readouterr()
+    assert main(["evaluate", "--metric", "perplexity"]) == 0
+    said = capsys.readouterr()
+    assert "pretrain has not ended; it stands at step 8, and its budget is 12 steps" in (
+        said.out + said.err
+    )
+    assert main(["pretrain", "--resume"]) == 0
+    capsys.readouterr()
+    old = "The scores are of pretrain step 8, the model of today is pretrain step 12"
+    (found,) = find_runs(Path("run"))
+    assert found.outdated is not None and old in found.outdated
+    for command in (["runs", "."], ["report"], ["compare", "run", "run"]):
+        assert main(command) == 0
+        said = capsys.readouterr()
+        assert old in " ".join((said.out + said.err).split()), command
+    for page in ("run/report.html", "comparison.html"):
+        assert old in Path(page).read_text(encoding="utf-8")
+    assert main(["evaluate", "--metric", "perplexity"]) == 0
+    said = capsys.readouterr()
+    assert "has not ended" not in said.out + said.err
+    assert find_runs(Path("run"))[0].outdated is None
+
+
 def test_a_real_run_is_listed_and_still_works_when_cleaned(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +137,13 @@ def test_a_real_run_is_listed_and_still_works_when_cleaned(
     assert main(["runs", ".", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["runs"]
     assert found["run"] == "run" and found["stages"]["pretrain"]["finished"] == "budget"
+    # A base model's score, as a number with its interval.
+    bits = found["scores"]["held-out text bits_per_byte"]
+    results = json.loads((project / "run" / "evaluate" / "results.json").read_text())["held_out"]
+    assert bits["value"] == results["bits_per_byte"]
+    assert bits["interval"] == results["intervals"]["bits_per_byte"]
+    assert bits["interval"][0] < bits["value"] < bits["interval"][1]
+    assert found["outdated"] is None and not found["stages"]["pretrain"]["running"]
     best = best_checkpoint(StagePaths(project / "run" / "pretrain"))
     assert len(removable(project / "run")) >= 1
     assert main(["runs", ".", "--clean", "--yes"]) == 0

@@ -14,6 +14,7 @@ from chatgpt_cli.cli import model_options as options
 from chatgpt_cli.cli.chat_input import Read, reader
 from chatgpt_cli.cli.chat_view import show_markdown, show_plain
 from chatgpt_cli.cli.project import ConfigOption, Project, SetOption, open_project
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.files import write_text
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def chat(
     if opened.stage == "pretrain":
         project.output.warn(
             "This model was pretrained only: it continues text and does not know turns. "
-            "`chatgpt finetune` teaches it to answer."
+            f"`chatgpt {same_run('finetune')}` teaches it to answer."
         )
     if sys.stdin.isatty():
         project.output.line(f"Model: {opened.folder}. /help shows the commands, /exit leaves.")

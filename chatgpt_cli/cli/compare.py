@@ -34,11 +34,16 @@ def compare(
     json_output: JsonOption = False,
 ) -> None:
     """Compare evaluated runs on the same questions, with significance."""
+    from dataclasses import replace
+
     from chatgpt_cli.evaluation.comparison import compare as measure
     from chatgpt_cli.evaluation.report.comparison_page import write_comparison_page
+    from chatgpt_cli.runs import outdated
 
     show = Output(json_output=json_output)
     found = measure(runs)
+    old = [f"{run}: {said}" for run in found.folders if (said := outdated(run))]
+    found = replace(found, notes=[*found.notes, *old])
     if json_output:
         show.json(found.summary())
     if found.groups:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError
 
 
@@ -31,8 +32,8 @@ def distill_data(
 ) -> None:
     """Ask a larger model for answers; started again, it asks only what is missing."""
     given = {"url": url, "model": model, "to": None if to is None else str(to), "prompts": prompts}
-    overrides = [f"distill_data.{key}={json.dumps(value)}" for key, value in given.items() if value]
-    project = open_project(config, [*(set_ or []), *overrides], json_output=json_output)
+    implied = [f"distill_data.{key}={json.dumps(value)}" for key, value in given.items() if value]
+    project = open_project(config, set_ or [], json_output=json_output, implied=implied)
     section = project.config.distill_data
     if section is None:
         raise ConfigError(
@@ -61,8 +62,7 @@ def distill_data(
         f"{section.to}: {spent.written:,} rows written, {spent.known:,} were there; "
         f"{spent.prompt_tokens:,} + {spent.completion_tokens:,} tokens{cost}"
     )
-    output.next_step(
-        f"Next: chatgpt finetune{config_option(project)} --set 'finetune.data=[{section.to}]'"
-    )
+    rows = f"finetune.data={json.dumps([str(section.to)], ensure_ascii=False)}"
+    output.next_step(f"Next: chatgpt {same_run('finetune', '--set', rows)}")
     if spent.failed:
         raise typer.Exit(1)

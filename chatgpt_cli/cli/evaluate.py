@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -15,12 +15,13 @@ from chatgpt_cli.cli.project import (
     JsonOption,
     Project,
     SetOption,
-    config_option,
     open_project,
 )
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.ranks import this_rank
 
 if TYPE_CHECKING:
+    from chatgpt_cli.cli.model_options import OpenModel
     from chatgpt_cli.evaluation.metrics.score import Score
     from chatgpt_cli.evaluation.run import Results
     from chatgpt_cli.evaluation.statistics import Interval
@@ -51,11 +52,9 @@ def evaluate(
     json_output: JsonOption = False,
 ) -> None:
     """Let the model answer held-out rows, and score the answers."""
-    overrides = list(set_ or [])
-    if max_rows is not None:
-        overrides.append(f"evaluate.max_rows={max_rows}")
-    launch_several(context, nproc, config, overrides)
-    project = open_project(config, overrides, json_output=json_output)
+    implied = [] if max_rows is None else [f"evaluate.max_rows={max_rows}"]
+    launch_several(context, nproc, config, [*(set_ or []), *implied])
+    project = open_project(config, set_ or [], json_output=json_output, implied=implied)
     from chatgpt_cli.training.distributed import process_group
 
     with process_group(timeout=2 * project.config.hardware.rank_timeout):
@@ -74,39 +73,13 @@ def _evaluate(
     stage: Stage,
     as_json: bool,
 ) -> None:
+    measured = score(project, metrics, tasks, model=model, stage=stage)
+    if measured is None:
+        return
     from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
-    from chatgpt_cli.evaluation.results import write_results
-    from chatgpt_cli.evaluation.run import Subject, plan
-    from chatgpt_cli.evaluation.run import evaluate as measure
-    from chatgpt_cli.training.device import choose_hardware
 
     output = project.output
-    planned, text = plan(project.config, metrics=metrics, tasks=tasks)
-    opened = options.open_model(project, model=model, stage=stage)
-    shape = opened.loaded.config
-    hardware = choose_hardware(project.config.hardware, context_length=shape.context_length)
-    subject = Subject(
-        opened.loaded.model, opened.loaded.tokenizer, opened.folder, opened.stage, hardware
-    )
-    output.line(f"Model: {opened.folder}")
-    # Besides the tasks: held-out data, and the look for rows seen in training.
-    with output.progress("evaluate", len(planned) + 2) as display:
-        done = 0
-        current = ""
-
-        def on_task(status: str, share: float) -> None:
-            nonlocal done, current
-            name = status.partition(":")[0]
-            if name != current:
-                done, current = done + (current != ""), name
-            display.update(done + share, status)
-
-        results = measure(
-            subject, project.config, project.paths, planned, text=text, on_task=on_task
-        )
-    if not this_rank().is_first:
-        return
-    content = write_results(project.paths.evaluate, subject, results)
+    content, results, opened = measured
     page = write_evaluation_page(project.paths.evaluate)
     if as_json:
         output.json(content)
@@ -123,19 +96,115 @@ def _evaluate(
         f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
         f"Report: {page}"
     )
-    output.next_step(f"Next: chatgpt chat{config_option(project)}")
+    output.next_step(f"Next: chatgpt {_following(project, opened, model, stage)}")
+
+
+def score(
+    project: Project,
+    metrics: list[str],
+    tasks: list[str],
+    *,
+    model: Path | None,
+    stage: Stage,
+) -> tuple[dict[str, Any], Results, OpenModel] | None:
+    """Score a model and write all of it down; None in the processes that only help.
+
+    Args:
+        project: the loaded configuration, and the run to write to.
+        metrics: only these, if there are any.
+        tasks: only these, if there are any.
+        model: another model than the run's own.
+        stage: the stage whose model is scored.
+
+    Returns:
+        What results.json holds, what it was made from, and the model.
+
+    Raises:
+        ChatGPTError: if the model or a task's rows cannot be used.
+    """
+    from chatgpt_cli.evaluation.results import write_results
+    from chatgpt_cli.evaluation.run import Subject, plan, plan_texts
+    from chatgpt_cli.evaluation.run import evaluate as measure
+    from chatgpt_cli.reproduction.evaluated import record_evaluation
+    from chatgpt_cli.training.device import choose_hardware
+
+    output = project.output
+    planned, text = plan(project.config, metrics=metrics, tasks=tasks)
+    texts = plan_texts(project.config, metrics=metrics, tasks=tasks)
+    opened = options.open_model(project, model=model, stage=stage)
+    shape = opened.loaded.config
+    hardware = choose_hardware(project.config.hardware, context_length=shape.context_length)
+    subject = Subject(
+        opened.loaded.model, opened.loaded.tokenizer, opened.folder, opened.stage, hardware
+    )
+    output.line(f"Model: {opened.folder}")
+    # Besides the tasks: held-out data, and the look for rows seen in training.
+    with output.progress("evaluate", len(planned) + len(texts) + 2) as display:
+        done = 0
+        current = ""
+
+        def on_task(status: str, share: float) -> None:
+            nonlocal done, current
+            name = status.partition(":")[0]
+            if name != current:
+                done, current = done + (current != ""), name
+            display.update(done + share, status)
+
+        results = measure(
+            subject, project.config, project.paths, planned, text=text, texts=texts, on_task=on_task
+        )
+    if not this_rank().is_first:
+        return None
+    _note_unfinished(project, opened.stage, results)
+    content = write_results(project.paths.evaluate, subject, results)
+    record_evaluation(project.paths, project.config, content, hardware.chosen())
+    return content, results, opened
+
+
+def _note_unfinished(project: Project, stage: str, results: Results) -> None:
+    """Say so if the stage whose model is scored has not come to its end."""
+    from chatgpt_cli.config.paths import STAGES
+    from chatgpt_cli.runs import stage_progress
+
+    name = next((one for one in STAGES if one == stage), None)
+    now = None if name is None else stage_progress(project.paths.stage(name))
+    if name is None or now is None or now.finished:
+        return
+    budget = getattr(project.config, name).budget
+    results.notes.append(
+        f"{name} has not ended; it stands at step {now.step:,}, and its budget is {budget}."
+    )
+
+
+def _following(project: Project, opened: OpenModel, model: Path | None, stage: Stage) -> str:
+    """What to do with the model that was measured: only one that has learnt to can chat."""
+    prompts = project.config.pretrain.sample_prompts
+    beginning = prompts[0] if prompts else "Once upon a time"
+    chosen: list[object] = [] if model is None else ["--model", model]
+    chosen += [] if stage == "auto" else ["--stage", stage]
+    shape = opened.loaded.config
+    if shape.labels:
+        return same_run("generate", *chosen, "A text")
+    if not shape.causal:
+        return same_run("generate", *chosen, "The [MASK] is blue.")
+    if opened.converses or opened.stage == "model":
+        return same_run("chat", *chosen)
+    if opened.stage == "pretrain" and not chosen and project.config.finetune.data:
+        return same_run("finetune")
+    return same_run("generate", *chosen, beginning)
 
 
 def _show(output: Output, results: Results, worst: int) -> None:
     from chatgpt_cli.evaluation.statistics import intervals
 
     rows = []
-    if results.held_out is not None:
-        scores = results.held_out.scores()
+    held_out = [] if results.held_out is None else [results.held_out]
+    for one in (*held_out, *results.texts):
+        scores = one.scores()
         ranges = intervals(scores)
-        size = f"{results.held_out.loss.tokens:,} tokens"
+        size = f"{one.loss.tokens:,} tokens"
         for name, score in scores.items():
-            task = data_name(output, results.held_out.name)
+            task = data_name(output, one.name) if one is results.held_out else one.name
             rows.append(_row(task, name, score, ranges[name], size))
     for result in results.tasks:
         size = f"{len(result.predictions):,} rows"
@@ -171,6 +240,9 @@ def data_name(output: Output, task: str) -> str:
     """What a score is of: a task has its own name, held-out data one in each language."""
     from chatgpt_cli.evaluation.run import HeldOutName
 
+    if task == "held-out text":
+        # It chose the checkpoint, and is no test.
+        return output.words("held-out text (validation split)")
     return output.words(task) if task in get_args(HeldOutName) else task
 
 

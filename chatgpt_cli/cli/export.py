@@ -9,6 +9,7 @@ import typer
 
 from chatgpt_cli.cli import model_options as options
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError
 
 
@@ -68,4 +69,4 @@ def export(
             {"model": str(located.folder), "format": format, "path": str(target), "bytes": size}
         )
     project.output.success(f"{target} ({size / 1e6:,.1f} MB), from {located.folder}")
-    project.output.next_step(f"Next: chatgpt chat --model {target}")
+    project.output.next_step(f"Next: chatgpt {same_run('chat', '--model', target)}")

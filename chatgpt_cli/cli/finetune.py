@@ -31,6 +31,7 @@ def finetune(
         restart=restart,
         json_output=json_output,
         work=lambda mode, observe: run(project.config, project.paths, mode=mode, observe=observe),
+        nproc=nproc,
         following="evaluate",
     )
     raise typer.Exit(code)

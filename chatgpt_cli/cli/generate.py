@@ -21,6 +21,7 @@ from chatgpt_cli.cli.project import (
     SetOption,
     open_project,
 )
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -264,7 +265,8 @@ def _prompts(
             raise ConfigError(
                 "the configuration has no sample prompts",
                 place="generate.sample_prompts",
-                remedy="List some there, or give a prompt: `chatgpt generate PROMPT`.",
+                remedy="List some there, or give a prompt: "
+                f"`chatgpt {same_run('generate', 'PROMPT')}`.",
             )
         return [Prompt(text) for text in texts]
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
@@ -272,8 +274,8 @@ def _prompts(
     if prompt is None:
         raise ConfigError(
             "there is no prompt",
-            remedy='Give one, `chatgpt generate "Once upon a time"`, pipe one in, or use '
-            "--file or --samples.",
+            remedy=f"Give one, `chatgpt {same_run('generate', 'Once upon a time')}`, pipe one in, "
+            "or use --file or --samples.",
         )
     return [Prompt(_clean(prompt))]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from chatgpt_cli.cli.output import Output
+from chatgpt_cli.command_line import quoted
 
 
 def init(
@@ -45,6 +46,6 @@ def init(
     write_text(path, starter(name=name or "project", source=source, vocab_size=vocab_size))
     load_config(path, [])
     output.success(f"Wrote {path}")
-    option = "" if path == Path("chatgpt.yaml") else f" --config {path}"
+    option = [] if path == Path("chatgpt.yaml") else ["--config", path]
     todo = "put your text into texts/, then " if data is None else ""
-    output.next_step(f"Next: {todo}chatgpt preprocess{option}")
+    output.next_step(f"Next: {todo}chatgpt {quoted('preprocess', *option)}")

@@ -14,9 +14,9 @@ from chatgpt_cli.cli.project import (
     JsonOption,
     Project,
     SetOption,
-    config_option,
     open_project,
 )
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.language import located
 
 if TYPE_CHECKING:
@@ -130,9 +130,7 @@ def _show(project: Project, inspection: RowInspection) -> None:
     trained = [name for name in inspection.formats if name != "judged answer"]
     if trained:
         command = "prefer" if trained == ["preference"] else "finetune"
-        output.next_step(
-            f"Name the files under {command}.data and run chatgpt {command}{config_option(project)}"
-        )
+        output.next_step(f"Name the files under {command}.data and run chatgpt {same_run(command)}")
 
 
 def _show_lengths(output: Output, inspection: RowInspection) -> None:
@@ -145,8 +143,8 @@ def _show_lengths(output: Output, inspection: RowInspection) -> None:
     )
     if found.limit is None:
         output.line(
-            "There is no tokenizer yet (chatgpt preprocess makes it), so lengths are in "
-            "characters and nothing is said about truncation."
+            f"There is no tokenizer yet (chatgpt {same_run('preprocess')} makes it), so lengths "
+            "are in characters and nothing is said about truncation."
         )
     else:
         output.line(

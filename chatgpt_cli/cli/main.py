@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+from contextvars import copy_context
 from typing import Any
 
 from chatgpt_cli.language import (
@@ -109,7 +110,8 @@ def main(arguments: list[str]) -> int:
         print(say(f"Error: --lang is one of {', '.join(LANGUAGES)}"), file=sys.stderr)
         return 2
     with speaking(language):
-        return _run(arguments, debug=debug)
+        # What the command sets, such as how its project was named, ends with it.
+        return copy_context().run(_run, arguments, debug=debug)
 
 
 def _spoken(arguments: list[str]) -> tuple[Language | None, list[str]]:

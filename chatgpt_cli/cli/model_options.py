@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from chatgpt_cli.cli.project import Project
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -212,11 +213,11 @@ def require_speech(opened: OpenModel) -> None:
         raise ModelError(
             "this is a classifier: it names a label, it cannot converse",
             place=str(opened.folder),
-            remedy='Try `chatgpt generate "A text"`, which prints the label.',
+            remedy=f"Try `chatgpt {same_run('generate', 'A text')}`, which prints the label.",
         )
     if not opened.loaded.config.causal:
         raise ModelError(
             "this is a masked model: it fills [MASK], it cannot converse",
             place=str(opened.folder),
-            remedy='Try `chatgpt generate "The [MASK] is blue."`',
+            remedy=f"Try `chatgpt {same_run('generate', 'The [MASK] is blue.')}`",
         )

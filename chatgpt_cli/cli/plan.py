@@ -13,9 +13,9 @@ from chatgpt_cli.cli.project import (
     JsonOption,
     Project,
     SetOption,
-    config_option,
     open_project,
 )
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def plan(
         for line in advice:
             output.line(f"• {line}")
     first = "preprocess" if settings.data.sources else "finetune"
-    output.next_step(f"Next: chatgpt {first}{config_option(project)}")
+    output.next_step(f"Next: chatgpt {same_run(first)}")
 
 
 def _plan_cluster(

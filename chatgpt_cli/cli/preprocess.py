@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chatgpt_cli.cli.output import Output
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.command_line import same_run
 
 if TYPE_CHECKING:
     from chatgpt_cli.data.parts.machine import Machine
@@ -27,12 +28,11 @@ def preprocess(
 ) -> None:
     """Read the texts of data.sources, train the tokenizer, and write token shards."""
     project = open_project(config, set_ or [], json_output=json_output)
-    from chatgpt_cli.config.loader import dump_config
     from chatgpt_cli.data.preprocess import help_preprocess
     from chatgpt_cli.data.preprocess import preprocess as run
-    from chatgpt_cli.files import write_text
     from chatgpt_cli.lock import run_lock
-    from chatgpt_cli.reproduction.record import text_files, text_session, write_record
+    from chatgpt_cli.provenance import write_record
+    from chatgpt_cli.reproduction.record import text_files, text_session, write_settings
 
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
@@ -61,7 +61,7 @@ def preprocess(
         if result.fresh:
             recorded = text_session(project.config, text_files(project.config))
             write_record(paths.data, [recorded])
-        write_text(paths.config, dump_config(project.config))
+        write_settings(paths, project.config)
     if json_output:
         output.json({**result.manifest, "fresh": result.fresh})
     if result.fresh:
@@ -69,7 +69,7 @@ def preprocess(
         output.success(f"Tokenizer and token shards are in {paths.root}")
     else:
         output.success("Nothing changed since the last time; there is nothing to do.")
-    output.next_step(f"Next: chatgpt pretrain{config_option(project)}")
+    output.next_step(f"Next: chatgpt {same_run('pretrain')}")
 
 
 def _machine(nodes: int, node_rank: int, *, force: bool) -> Machine:

@@ -7,6 +7,7 @@ import typer
 from chatgpt_cli.cli.launch import NprocOption, launch_several
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, Project, SetOption, open_project
 from chatgpt_cli.cli.training_view import RestartOption, ResumeOption, train
+from chatgpt_cli.command_line import same_run
 
 
 def pretrain(
@@ -33,6 +34,7 @@ def pretrain(
         restart=restart,
         json_output=json_output,
         work=lambda mode, observe: run(project.config, project.paths, mode=mode, observe=observe),
+        nproc=nproc,
         following="finetune",
     )
     raise typer.Exit(code)
@@ -41,7 +43,7 @@ def pretrain(
 def _warn_of_unused(project: Project) -> None:
     """Say so if what the text was preprocessed with is not what the configuration says."""
     from chatgpt_cli.config.schema import HOW_IT_IS_DONE
-    from chatgpt_cli.reproduction.record import read_record
+    from chatgpt_cli.provenance import read_record
     from chatgpt_cli.training.start import differences
 
     recorded = read_record(project.paths.data)
@@ -55,5 +57,5 @@ def _warn_of_unused(project: Project) -> None:
         for line in differences(then, {key: now[key] for key in then}):
             project.output.warn(
                 f"{section}.{line} has changed since the text was preprocessed, and has no "
-                "effect until `chatgpt preprocess` runs again."
+                f"effect until `chatgpt {same_run('preprocess')}` runs again."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chatgpt_cli.cli.output import Output
+from chatgpt_cli.command_line import remember
 
 if TYPE_CHECKING:
     from chatgpt_cli.config.paths import RunPaths
@@ -45,10 +47,20 @@ class Project:
     paths: RunPaths
     source: str
     output: Output
+    # What --set changed.
+    overrides: list[str]
 
 
-def open_project(config: Path | None, overrides: list[str], *, json_output: bool) -> Project:
+def open_project(
+    config: Path | None, overrides: list[str], *, json_output: bool, implied: Sequence[str] = ()
+) -> Project:
     """Load the configuration and say which one it is.
+
+    Args:
+        config: what --config said.
+        overrides: what each --set said; commands that are suggested later repeat both.
+        json_output: whether stdout is for JSON alone.
+        implied: settings that other options of the command stand for.
 
     Raises:
         ConfigError: if it is missing or wrong.
@@ -56,14 +68,8 @@ def open_project(config: Path | None, overrides: list[str], *, json_output: bool
     from chatgpt_cli.config.loader import load_config
     from chatgpt_cli.config.paths import RunPaths
 
-    loaded = load_config(config, overrides)
+    loaded = load_config(config, [*overrides, *implied])
+    remember(config, overrides, loaded.config.run_dir)
     output = Output(json_output=json_output)
     output.line(f"Configuration: {loaded.source}. Results: {loaded.config.run_dir}")
-    return Project(loaded.config, RunPaths(loaded.config.run_dir), loaded.source, output)
-
-
-def config_option(project: Project) -> str:
-    """The option that names the same configuration again."""
-    if project.source in ("chatgpt.yaml", "built-in quickstart"):
-        return ""
-    return f" --config {project.source.removeprefix('built-in ')}"
+    return Project(loaded.config, RunPaths(loaded.config.run_dir), loaded.source, output, overrides)

@@ -10,7 +10,8 @@ import typer
 from chatgpt_cli.cli import model_options as options
 from chatgpt_cli.cli.evaluate import data_name
 from chatgpt_cli.cli.output import Output
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, config_option, open_project
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def quantize(
     json_output: JsonOption = False,
 ) -> None:
     """Write the model with its weights in 8 or 4 bits, and measure what that changes."""
-    overrides = [*(set_ or []), "evaluate.contamination=false"]
+    implied = ["evaluate.contamination=false"]
     if max_rows is not None:
-        overrides.append(f"evaluate.max_rows={max_rows}")
-    project = open_project(config, overrides, json_output=json_output)
+        implied.append(f"evaluate.max_rows={max_rows}")
+    project = open_project(config, set_ or [], json_output=json_output, implied=implied)
     if bits not in (4, 8):
         raise ConfigError(
             f"weights cannot be written in {bits} bits", place="--bits", remedy="Choose 8 or 4."
@@ -75,7 +76,7 @@ def quantize(
         f"{target}: {after / 1e6:,.1f} MB of weights instead of {before / 1e6:,.1f} MB in 32 bits, "
         f"from {located.folder}"
     )
-    output.next_step(f"Next: chatgpt chat{config_option(project)} --model {target}")
+    output.next_step(f"Next: chatgpt {same_run('chat', '--model', target)}")
 
 
 def _measure(

@@ -14,9 +14,9 @@ from chatgpt_cli.cli.project import (
     JsonOption,
     Project,
     SetOption,
-    config_option,
     open_project,
 )
+from chatgpt_cli.command_line import same_run
 
 if TYPE_CHECKING:
     from chatgpt_cli.evaluation.inspection import Inspection
@@ -54,17 +54,17 @@ def report(
     project = open_project(config, list(set_ or []), json_output=json_output)
     from dataclasses import replace
 
-    from chatgpt_cli.config.loader import dump_config
     from chatgpt_cli.errors import DataError
     from chatgpt_cli.evaluation.report.run_page import read_run, write_run_page
+    from chatgpt_cli.reproduction.record import recorded_settings
 
     paths = project.paths
-    run = read_run(paths, config=dump_config(project.config))
+    run = read_run(paths, settings=recorded_settings(paths))
     if not any(run.stages.values()) and run.evaluation is None:
         raise DataError(
             "there is nothing to report yet",
             place=str(paths.root),
-            remedy=f"Run chatgpt pretrain{config_option(project)} first.",
+            remedy=f"Run chatgpt {same_run('pretrain')} first.",
         )
     run = replace(run, inspection=_look_inside(project, run, sentence))
     target = output or paths.root / "report.html"
@@ -156,6 +156,8 @@ def _show(output: Output, run: RunReport) -> None:
         output.table("Curves", ["stage", "", "", "from and to"], rows)
     if run.evaluation is None:
         return
+    if run.outdated:
+        output.warn(run.outdated)
     rows = [
         [
             task,

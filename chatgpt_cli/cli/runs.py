@@ -9,6 +9,7 @@ import typer
 
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import JsonOption
+from chatgpt_cli.command_line import quoted
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,13 +67,17 @@ def runs(
     ]
     worded = ["stage", "state", "best (validation loss)"]
     output.table(f"Runs in {folder}", columns, rows, worded=worded)
+    for run in found:
+        if run.outdated:
+            output.warn(f"* {run.folder}: {run.outdated}")
 
 
 def _rows(run: RunSummary) -> list[list[object]]:
     """A line for each stage; what is of the whole run stands in the first."""
     from datetime import datetime
 
-    scores = [f"{name} {value}" for name, value in run.scores.items()]
+    mark = "*" if run.outdated else ""
+    scores = [f"{name} {one.value:.{one.digits}f}{mark}" for name, one in run.scores.items()]
     more = f" (+{len(scores) - _SHOWN})" if len(scores) > _SHOWN else ""
     changed = datetime.fromtimestamp(run.changed).strftime("%Y-%m-%d %H:%M")
     of_run: list[object] = [", ".join(scores[:_SHOWN]) + more, _size(run.bytes), changed]
@@ -85,16 +90,21 @@ def _rows(run: RunSummary) -> list[list[object]]:
 
 def _stage(one: StageSummary) -> list[object]:
     now = one.progress
+    if now is None and one.running:
+        return [one.name, "", "running", ""]
     if now is None:
         return [one.name, "", "damaged", ""]
     best = now.best_loss
     # Scores that should be high are ranked by their negative.
     kind = "score " if best is not None and best < 0 else ""
+    state = f"finished ({now.finished})" if now.finished else "stopped"
+    if one.running:
+        state = "running"
     loss = "" if best is None else f"{kind}{abs(best):.4f} at step {now.best_step:,}"
     return [
         one.name,
         f"{now.step:,}",
-        f"finished ({now.finished})" if now.finished else "stopped",
+        state,
         loss,
     ]
 
@@ -103,8 +113,10 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
     return {
         "run": str(run.folder),
         "stages": {
-            one.name: one.progress
-            and {
+            one.name: {"running": one.running}
+            if one.progress is None
+            else {
+                "running": one.running,
                 "step": one.progress.step,
                 "finished": one.progress.finished,
                 "best_step": one.progress.best_step,
@@ -112,7 +124,10 @@ def _as_json(run: RunSummary) -> dict[str, Any]:
             }
             for one in run.stages
         },
-        "scores": run.scores,
+        "scores": {
+            name: {"value": one.value, "interval": one.interval} for name, one in run.scores.items()
+        },
+        "outdated": run.outdated,
         "bytes": run.bytes,
         "changed": run.changed,
     }
@@ -146,8 +161,9 @@ def _clean(
     else:
         rows = [[one["path"], _size(one["bytes"])] for one in listed]
         output.table("Neither the newest nor the best of their stage", ["checkpoint", "size"], rows)
-        named = "" if folder == _DEFAULT else f"{folder} "
-        output.next_step(f"To remove these {_size(total)}: chatgpt runs {named}--clean --yes")
+        named = [] if folder == _DEFAULT else [folder]
+        line = quoted("runs", *named, "--clean", "--yes")
+        output.next_step(f"To remove these {_size(total)}: chatgpt {line}")
 
 
 def _size(count: int) -> str:

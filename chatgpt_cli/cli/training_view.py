@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chatgpt_cli.cli.output import Output, ProgressDisplay
-from chatgpt_cli.cli.project import Project, config_option
+from chatgpt_cli.cli.project import Project
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.ranks import this_rank
 
@@ -41,7 +42,7 @@ class TrainingView:
             self._show(event)
 
     def _show(self, event: Event) -> None:
-        from chatgpt_cli.training.events import Evaluated, Note, Sampled
+        from chatgpt_cli.training.events import Evaluated, Note, Sampled, StepDone
 
         if isinstance(event, Note):
             show_note(self._output, event)
@@ -55,7 +56,7 @@ class TrainingView:
         elif isinstance(event, Sampled):
             text = event.text.strip().replace("\n", " ⏎ ")
             self._output.line(f"             {event.prompt} ▸ {text}")
-        else:
+        elif isinstance(event, StepDone):
             self._display.update(
                 event.progress,
                 f"step {event.step:,} · loss {event.loss:.3f} · "
@@ -86,6 +87,7 @@ def train(
     json_output: bool,
     work: Callable[[Mode, Observer], Result | Finished],
     following: str,
+    nproc: int = 1,
 ) -> int:
     """Run a training stage with everything around it; the exit code.
 
@@ -98,6 +100,7 @@ def train(
         json_output: a JSON object at the end.
         work: trains, given the mode and whom to tell.
         following: the command to run next.
+        nproc: how many processes --nproc asked for.
 
     Raises:
         ConfigError: for --resume together with --restart.
@@ -162,7 +165,8 @@ def train(
         output.success(f"Already trained to the end with these settings (step {progress.step:,}).")
     elif result.reason == "interrupted":
         output.warn(f"Stopped at step {progress.step:,}; everything is saved.")
-        output.next_step(f"Continue: chatgpt {command}{config_option(project)} --resume")
+        processes = [] if nproc == 1 else ["--nproc", nproc]
+        output.next_step(f"Continue: chatgpt {same_run(command, *processes, '--resume')}")
         return 128 + (result.signal or 2)
     else:
         why = " by early stopping" if result.reason == "early stopping" else ""
@@ -180,7 +184,7 @@ def train(
         _warn_of_later(project, command)
     output.next_step(
         f"Model: {stage.pointed(stage.best) or stage.pointed(stage.latest)}. "
-        f"Next: chatgpt {following}{config_option(project)}"
+        f"Next: chatgpt {same_run(following)}"
     )
     return 0
 
@@ -218,7 +222,9 @@ def _facts(project: Project) -> dict[str, str]:
     shape = project_shape(config.model, vocab_size=config.tokenizer.vocab_size)
     name = config.model.from_ or config.model.preset
     return {
-        "configuration": project.source,
+        "configuration": " ".join(
+            [project.source, *(f"--set {override}" for override in project.overrides)]
+        ),
         "model": f"{name}, {shape.num_parameters():,} parameters",
         "shape": f"{shape.num_layers} layers, {shape.hidden_size} wide, {shape.num_heads} heads, "
         f"context {shape.context_length}",

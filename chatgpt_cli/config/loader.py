@@ -64,7 +64,11 @@ def load_config(path: Path | None, overrides: list[str]) -> LoadedConfig:
 
 def dump_config(config: Config) -> str:
     """YAML that `load_config` reads back to the same configuration."""
-    values = config.model_dump(mode="json", by_alias=True)
+    return dump_values(config.model_dump(mode="json", by_alias=True))
+
+
+def dump_values(values: dict[str, Any]) -> str:
+    """The same of a configuration's values as JSON has them."""
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=100)
 
 

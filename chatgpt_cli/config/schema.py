@@ -652,10 +652,24 @@ class DistillDataSection(EndpointSection):
     price_completion: float = Field(0.0, ge=0)
 
 
+def _as_sources(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+class TextSection(Section):
+    """A text to measure that training does not see: its perplexity and bits per byte."""
+
+    name: str = Field(min_length=1)
+    # Files, folders or globs, as under data.sources; a weight means nothing here.
+    data: Annotated[list[Source], BeforeValidator(_as_sources)] = Field(min_length=1)
+
+
 class EvaluateSection(Section):
     """How a model is measured."""
 
     tasks: list[TaskSection] = Field(default_factory=list)
+    # Texts that training does not see, such as a test split: perplexity, bits per byte.
+    texts: list[TextSection] = Field(default_factory=list)
     # Rows per task, at most; all of them when left out.
     max_rows: int | None = Field(None, gt=0)
     batch_size: int = Field(64, gt=0)
@@ -667,6 +681,14 @@ class EvaluateSection(Section):
     def _judge_is_named(self) -> Self:
         if self.judge is None and any("judge" in task.metrics for task in self.tasks):
             raise ValueError("the metric judge needs evaluate.judge, with url and model")
+        return self
+
+    @model_validator(mode="after")
+    def _texts_have_names(self) -> Self:
+        names = [task.name for task in self.tasks] + [text.name for text in self.texts]
+        for text in self.texts:
+            if names.count(text.name) > 1:
+                raise ValueError(f"there are two texts or tasks of the name {text.name}")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -112,6 +113,21 @@ class TokenWindows:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
+class TokenStream(Protocol):
+    """Documents' tokens one after another, each document with its borders."""
+
+    @property
+    def borders(self) -> Borders:
+        """The tokens before and after each document."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """(tokens,) from `start` to before `stop`."""
+
+
 class HeldOutWindows:
     """A fixed part of the validation stream, the same for every evaluation.
 
@@ -121,7 +137,7 @@ class HeldOutWindows:
     """
 
     def __init__(
-        self, shards: TokenShards, *, batch_size: int, sequence_length: int, max_tokens: int | None
+        self, shards: TokenStream, *, batch_size: int, sequence_length: int, max_tokens: int | None
     ) -> None:
         self._shards = shards
         self._batch_size = batch_size

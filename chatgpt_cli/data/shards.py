@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import sha256, write_json
 from chatgpt_cli.tokenizer.special import BOS, EOS
@@ -124,7 +125,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         whole = manifest.get("checksum", "") in ("", _checksum(manifest))
     except FileNotFoundError as error:
         raise DataError(
-            "there is no preprocessed text", place=str(folder), remedy="Run `chatgpt preprocess`."
+            "there is no preprocessed text",
+            place=str(folder),
+            remedy=f"Run `chatgpt {same_run('preprocess', run=folder.parent)}`.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"it cannot be read ({error})") from error
@@ -158,7 +161,8 @@ def _damaged(path: Path, what: str) -> DataError:
     return DataError(
         f"the preprocessed text is damaged: {what}",
         place=str(path),
-        remedy="Make it again with `chatgpt preprocess --force`.",
+        remedy="Make it again with "
+        f"`chatgpt {same_run('preprocess', '--force', run=path.parent.parent)}`.",
     )
 
 

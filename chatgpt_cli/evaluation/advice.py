@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.evaluation.verdict import Record, verdict
 from chatgpt_cli.evaluation.words import Words
 
@@ -32,19 +33,20 @@ def next_steps(
     if not stages.get("pretrain"):
         steps.append(
             Words(
-                "Run chatgpt preprocess and chatgpt pretrain.",
-                "运行 chatgpt preprocess 和 chatgpt pretrain。",
+                f"Run chatgpt {same_run('preprocess')}, then chatgpt {same_run('pretrain')}.",
+                f"运行 chatgpt {same_run('preprocess')}，再运行 chatgpt {same_run('pretrain')}。",
             )
         )
     elif not stages.get("finetune"):
         steps.append(
             Words(
-                "Run chatgpt finetune, so that the model learns to answer.",
-                "运行 chatgpt finetune，让模型学会回答。",
+                f"Run chatgpt {same_run('finetune')}, so that the model learns to answer.",
+                f"运行 chatgpt {same_run('finetune')}，让模型学会回答。",
             )
         )
     if results is None:
-        run = Words("Run chatgpt evaluate for scores.", "运行 chatgpt evaluate 以获得得分。")
+        evaluate = same_run("evaluate")
+        run = Words(f"Run chatgpt {evaluate} for scores.", f"运行 chatgpt {evaluate} 以获得得分。")
         return [*steps, run]
     return steps + steps_from_scores(results)
 
@@ -73,8 +75,9 @@ def _of_task(task: str, entry: dict[str, Any]) -> list[Words]:
         found.append(
             Words(
                 f"{task}: in {value:.0%} of the pairs the better answer is the more probable one. "
-                "chatgpt prefer learns from pairs of other questions (prefer.data).",
-                f"{task}：只有 {value:.0%} 的成对答案中较好的一个概率更高。chatgpt prefer 可以用"
+                f"chatgpt {same_run('prefer')} learns from pairs of other questions (prefer.data).",
+                f"{task}：只有 {value:.0%} 的成对答案中较好的一个概率更高。"
+                f"chatgpt {same_run('prefer')} 可以用"
                 "其他问题的成对答案（prefer.data）来学习。",
             )
         )

@@ -162,6 +162,7 @@ def compare(places: Sequence[Path]) -> Comparison:
     groups = _groups(runs, seed_groups(settings))
     refused: list[_Refusal] = []
     found = _held_out(runs, evaluations, refused, paired=not groups)
+    found += _texts(evaluations, refused, paired=not groups)
     found += _tasks(evaluations, refused, notes)
     if not found:
         raise DataError(
@@ -245,14 +246,45 @@ def _held_out(
             )
         )
         return []
-    return _likelihood(kind, evaluations, refused, paired=paired)
+    parts = [one.documents for one in evaluations if one.documents is not None]
+    return _likelihood(kind, parts, evaluations, refused, paired=paired)
+
+
+def _texts(
+    evaluations: list[Evaluation], refused: list[_Refusal], *, paired: bool
+) -> list[_Measured]:
+    """The texts of evaluate.texts, where every run has the same one."""
+    found = []
+    for name in evaluations[0].texts:
+        if any(name not in one.texts for one in evaluations):
+            refused.append(
+                _Refusal(
+                    f"{name}: not measured in every run",
+                    "Evaluate them with the same evaluate.texts.",
+                )
+            )
+        elif len({one.content["texts"][name]["text_sha256"] for one in evaluations}) > 1:
+            refused.append(
+                _Refusal(
+                    f"{name}: not the same text in every run, and not compared",
+                    "Evaluate them with the same evaluate.texts.",
+                )
+            )
+        else:
+            parts = [one.texts[name] for one in evaluations]
+            found += _likelihood(name, parts, evaluations, refused, paired=paired)
+    return found
 
 
 def _likelihood(
-    kind: str, evaluations: list[Evaluation], refused: list[_Refusal], *, paired: bool
+    kind: str,
+    parts: list[np.ndarray],
+    evaluations: list[Evaluation],
+    refused: list[_Refusal],
+    *,
+    paired: bool,
 ) -> list[_Measured]:
-    """Perplexity and bits per byte of one text."""
-    parts = [one.documents for one in evaluations if one.documents is not None]
+    """Perplexity and bits per byte of one text, given each run's losses of its documents."""
     if paired and any(not np.array_equal(parts[0][:, 2], part[:, 2]) for part in parts):
         refused.append(
             _Refusal(

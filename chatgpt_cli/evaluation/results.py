@@ -1,4 +1,4 @@
-"""The files of an evaluation: results.json, predictions.jsonl, held_out.npy."""
+"""The files of an evaluation: results.json, predictions.jsonl, held_out.npy, texts.npy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from chatgpt_cli import __version__
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.schema import TaskSection
 from chatgpt_cli.errors import ChatGPTError, DataError
 from chatgpt_cli.evaluation.metrics import METRICS
 from chatgpt_cli.evaluation.metrics.score import Answers, Score, mean_score
-from chatgpt_cli.evaluation.run import Results, Subject
+from chatgpt_cli.evaluation.run import HeldOut, Results, Subject
 from chatgpt_cli.evaluation.statistics import intervals
 from chatgpt_cli.files import atomic_path, write_json, write_text
 
@@ -32,6 +33,8 @@ class Evaluation:
     predictions: dict[str, list[dict[str, Any]]]
     # Losses of the held-out documents, (documents, 4), if they were measured.
     documents: np.ndarray | None
+    # The same of each text of evaluate.texts.
+    texts: dict[str, np.ndarray]
 
     def scores(self, task: str, rows: list[int] | None = None) -> dict[str, Score]:
         """The scores of a task, computed anew from its answers (of some rows only)."""
@@ -61,7 +64,8 @@ def write_results(folder: Path, subject: Subject, results: Results) -> dict[str,
         "stage": subject.stage,
         "tokenizer_sha256": subject.tokenizer.hash,
         "parameters": sum(one.numel() for one in subject.model.parameters()),
-        "held_out": _held_out(results),
+        "held_out": None if results.held_out is None else _losses(results.held_out),
+        "texts": {one.name: _losses(one) for one in results.texts},
         "tasks": {result.task.name: result.summary() for result in results.tasks},
         "notes": results.notes,
     }
@@ -72,16 +76,19 @@ def write_results(folder: Path, subject: Subject, results: Results) -> dict[str,
     ]
     write_text(folder / "predictions.jsonl", "".join(line + "\n" for line in lines))
     if results.held_out is not None:
-        with atomic_path(folder / "held_out.npy") as path, path.open("wb") as stream:
-            np.save(stream, results.held_out.documents)
+        _save(folder / "held_out.npy", results.held_out.documents)
+    if results.texts:
+        _save(folder / "texts.npy", np.concatenate([one.documents for one in results.texts]))
     write_json(folder / "results.json", content)
     return content
 
 
-def _held_out(results: Results) -> dict[str, Any] | None:
-    held_out = results.held_out
-    if held_out is None:
-        return None
+def _save(target: Path, documents: np.ndarray) -> None:
+    with atomic_path(target) as path, path.open("wb") as stream:
+        np.save(stream, documents)
+
+
+def _losses(held_out: HeldOut) -> dict[str, Any]:
     scores = held_out.scores()
     ranges = intervals(scores)
     return {
@@ -106,10 +113,16 @@ def find_evaluation(place: Path) -> Path:
     for folder in (place, place / "evaluate"):
         if (folder / "results.json").is_file():
             return folder
+    if not place.is_dir():
+        raise DataError(
+            "there is no such folder",
+            place=str(place),
+            remedy="Name run directories; `chatgpt runs` lists those in runs/.",
+        )
     raise DataError(
-        "there is no evaluation here" if place.is_dir() else "there is no such folder",
+        "there is no evaluation here",
         place=str(place),
-        remedy="Name run directories, such as runs/quickstart, after `chatgpt evaluate`.",
+        remedy=f"Run `chatgpt {same_run('evaluate', run=place)}` first.",
     )
 
 
@@ -120,13 +133,14 @@ def read_evaluation(place: Path) -> Evaluation:
         DataError: if it is missing, damaged or of another format.
     """
     folder = find_evaluation(place)
+    run = folder.parent if folder.name == "evaluate" else folder
     try:
         content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise DataError(
                 f"the results are of format {content.get('format')}, not {FORMAT}",
                 place=str(folder),
-                remedy="Make them again with `chatgpt evaluate`.",
+                remedy=f"Make them again with `chatgpt {same_run('evaluate', run=run)}`.",
             )
         predictions: dict[str, list[dict[str, Any]]] = {name: [] for name in content["tasks"]}
         for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").split("\n"):
@@ -136,15 +150,27 @@ def read_evaluation(place: Path) -> Evaluation:
         documents = None
         if content["held_out"] is not None:
             documents = np.load(folder / "held_out.npy", allow_pickle=False)
-        return Evaluation(folder, content, predictions, documents)
+        return Evaluation(folder, content, predictions, documents, _texts(folder, content))
     except ChatGPTError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"the results cannot be read ({type(error).__name__}: {error})",
             place=str(folder),
-            remedy="Make them again with `chatgpt evaluate`.",
+            remedy=f"Make them again with `chatgpt {same_run('evaluate', run=run)}`.",
         ) from error
+
+
+def _texts(folder: Path, content: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The documents of each text, which lie one after another in one file."""
+    entries = content.get("texts", {})
+    if not entries:
+        return {}
+    together = np.load(folder / "texts.npy", allow_pickle=False)
+    ends = np.cumsum([entry["documents"] for entry in entries.values()])
+    if len(together) != ends[-1]:
+        raise ValueError(f"texts.npy holds {len(together)} documents, not {ends[-1]}")
+    return dict(zip(entries, np.split(together, ends[:-1]), strict=True))
 
 
 def _answers(task: TaskSection, rows: list[dict[str, Any]]) -> Answers:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, TaskSection
+from chatgpt_cli.config.schema import Config, TaskSection, TextSection
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.data.masking import MaskedHeldOut
 from chatgpt_cli.data.sft import held_out_conversations
@@ -32,6 +33,7 @@ from chatgpt_cli.evaluation.metrics.perplexity import likelihood_scores
 from chatgpt_cli.evaluation.metrics.score import Score
 from chatgpt_cli.evaluation.task_rows import TaskRow, read_task
 from chatgpt_cli.evaluation.tasks import Style, TaskResult, run_task, with_overlap
+from chatgpt_cli.evaluation.texts import read_text, text_windows
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware
@@ -56,13 +58,13 @@ HeldOutName = Literal["held-out text", "held-out answers"]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The loss on data that training kept aside, and what the data is.
+    """The loss on data that training kept aside, or on a text of `evaluate.texts`.
 
     `documents` are the losses of each (see `document_losses`), from which the scores are,
     in the order of `in_text_order`; `text_sha256` tells the text from others.
     """
 
-    name: HeldOutName
+    name: str
     loss: ValidationLoss
     documents: np.ndarray
     text_sha256: str
@@ -78,6 +80,7 @@ class Results:
 
     tasks: list[TaskResult] = field(default_factory=list)
     held_out: HeldOut | None = None
+    texts: list[HeldOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -101,10 +104,11 @@ def plan(
                 remedy=f"There are: {', '.join(known)}.",
             )
     names = [task.name for task in config.evaluate.tasks]
+    names += [text.name for text in config.evaluate.texts]
     for name in tasks:
         if name not in names:
             raise ConfigError(
-                f"--task {name} is not in evaluate.tasks{_near(name, names)}",
+                f"--task {name} is not in evaluate.tasks or evaluate.texts{_near(name, names)}",
                 remedy=f"There are: {', '.join(names) or 'none'}.",
             )
     chosen = [task for task in config.evaluate.tasks if not tasks or task.name in tasks]
@@ -132,6 +136,13 @@ def plan(
     return [(task, found) for task, found in planned if found], text
 
 
+def plan_texts(config: Config, *, metrics: list[str], tasks: list[str]) -> list[TextSection]:
+    """Which of `evaluate.texts` to measure, given the same choice as `plan`."""
+    if metrics and not any(name in LIKELIHOOD for name in metrics):
+        return []
+    return [text for text in config.evaluate.texts if not tasks or text.name in tasks]
+
+
 def _near(name: str, names: list[str]) -> str:
     found = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {found[0]}?" if found else ""
@@ -144,6 +155,7 @@ def evaluate(
     planned: list[tuple[TaskSection, list[str]]],
     *,
     text: bool,
+    texts: Sequence[TextSection] = (),
     on_task: Callable[[str, float], None],
 ) -> Results:
     """Measure `subject`; `on_task` is told the task's name and its share done.
@@ -157,10 +169,16 @@ def evaluate(
     """
     results = Results()
     if subject.model.config.labels:
+        if texts:
+            listed = ", ".join(one.name for one in texts)
+            results.notes.append(f"Not measured ({listed}): a classifier does not predict text.")
         _classify(subject, config, planned, results, text, on_task)
         return results
     if text:
         _measure_held_out(subject, config, paths, results, on_task)
+    for section in texts:
+        on_task(section.name, 0.0)
+        results.texts.append(_measure_text(subject, config, section))
     measured = []
     unfit: dict[str, list[str]] = {}
     for task, metrics in planned:
@@ -274,7 +292,7 @@ def _style(subject: Subject, task: TaskSection, config: Config) -> Style | _Unfi
         return "text"
     return _Unfit(
         "this is a base model, which continues text and has not learnt to answer; run "
-        "`chatgpt finetune` first, or set the task's style to text"
+        f"`chatgpt {same_run('finetune')}` first, or set the task's style to text"
     )
 
 
@@ -311,3 +329,15 @@ def _measure_held_out(
         return
     documents, text_sha256 = in_text_order(documents, *text.hashes())
     results.held_out = HeldOut(name, loss, documents, text_sha256)
+
+
+def _measure_text(subject: Subject, config: Config, section: TextSection) -> HeldOut:
+    """The loss on a text of the user's, in windows as long as those of training."""
+    tokenizer, shape = subject.tokenizer, subject.model.config
+    text = read_text(section, config, tokenizer)
+    wanted = config.sequence_length(config.pretrain, shape.context_length)
+    batches: Iterable[Batch] = text_windows(text, min(wanted, shape.context_length))
+    if not shape.causal:
+        batches = MaskedHeldOut(batches, masking(config, tokenizer))
+    documents = document_losses(subject.model, batches, tokenizer.token_bytes, subject.hardware)
+    return HeldOut(section.name, mean_loss(documents), documents, text.sha256)

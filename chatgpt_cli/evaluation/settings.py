@@ -14,7 +14,7 @@ from chatgpt_cli.checkpoints import UNREADABLE, read_progress
 from chatgpt_cli.config.paths import STAGES, RunPaths, StageName, StagePaths
 from chatgpt_cli.config.schema import ModelSection
 from chatgpt_cli.errors import ChatGPTError
-from chatgpt_cli.reproduction.record import Session, read_record
+from chatgpt_cli.provenance import Session, read_record
 from chatgpt_cli.training.metrics_log import read_metrics
 
 Settings = dict[str, Any]

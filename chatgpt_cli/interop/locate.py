@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from chatgpt_cli.checkpoints import best_checkpoint, model_damage
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import STAGES, RunPaths, StageName
 from chatgpt_cli.errors import ModelError
 
@@ -75,7 +76,8 @@ def locate_model(
         if stage == "auto"
         else f"there is no {_TRAINED[stage]} model here",
         place=str(paths.root),
-        remedy=f"Run `chatgpt {command}` first, or name a model folder with --model.",
+        remedy=f"Run `chatgpt {same_run(command, run=paths.root)}` first, or name a model folder "
+        "with --model.",
     )
 
 
@@ -95,7 +97,8 @@ def locate_start(paths: RunPaths, stage: StageName, *, base: str | None) -> Loca
     raise ModelError(
         "there is no model here to start from",
         place=str(paths.root),
-        remedy="Run `chatgpt pretrain` and `chatgpt finetune` first, or name one as model.from.",
+        remedy=f"Run `chatgpt {same_run('pretrain', run=paths.root)}` first, or name one as "
+        "model.from.",
     )
 
 

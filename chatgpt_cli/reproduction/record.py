@@ -1,54 +1,46 @@
-"""provenance.json: the configuration, the environment and the data of a part of a run.
+"""What a part of a run is made of: the configuration, the environment and the data.
 
-Each stage of training has one, and the preprocessed text. A stage that was continued has
-a session for each time that began with something else.
+The preprocessed text has a provenance.json, each stage of training, and the evaluation. One that was
+continued has a session for each time that began with something else. config.yaml of the run
+is made from them: the settings as each part ran.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from chatgpt_cli import __version__
-from chatgpt_cli.config.paths import PACKAGE, StageName
+from chatgpt_cli.command_line import typed_options
+from chatgpt_cli.config.loader import dump_values
+from chatgpt_cli.config.paths import PACKAGE, STAGES, RunPaths, StageName
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
 from chatgpt_cli.errors import ChatGPTError, DataError
-from chatgpt_cli.files import sha256, write_json
-from chatgpt_cli.training.events import Event, Observer, StepDone
+from chatgpt_cli.files import sha256, write_text
+from chatgpt_cli.provenance import Session, read_record, write_record
+from chatgpt_cli.training.events import Chosen, Event, Observer, StepDone
 
-NAME = "provenance.json"
-_FORMAT = 1
 # Bytes of data above which files are told apart by size and time: reading them for their
 # hashes alone would take minutes.
 _HASHED = 50_000_000_000
 # Packages whose other version can change a number.
 _PACKAGES = ("torch", "numpy", "sentencepiece", "tokenizers", "safetensors")
-
-
-@dataclass(frozen=True)
-class Session:
-    """With what a part of a run began, or was continued."""
-
-    step: int
-    config: dict[str, Any]
-    # The folder that relative paths in the configuration start from.
-    folder: str
-    environment: dict[str, Any]
-    # Data files by name: SHA-256, or for files elsewhere size and time.
-    files: dict[str, str]
-
-
-_SESSIONS = TypeAdapter(list[Session])
+# The sections of the configuration that a part alone decides about, by its folder. The others,
+# such as hardware, are as the part that ran last had them.
+_OWN: dict[str, tuple[str, ...]] = {
+    "data": ("data", "tokenizer"),
+    "pretrain": ("model", "pretrain"),
+    "finetune": ("finetune",),
+    "prefer": ("prefer",),
+    "reinforce": ("reinforce",),
+    "evaluate": ("evaluate",),
+}
 
 
 def software() -> dict[str, Any]:
@@ -104,7 +96,7 @@ def text_files(config: Config) -> dict[str, str]:
     Raises:
         DataError: if one is missing.
     """
-    return _hashes(s.path for s in (*config.data.sources, *config.data.validation_sources))
+    return hashes(s.path for s in (*config.data.sources, *config.data.validation_sources))
 
 
 def row_files(config: Config, stage: StageName) -> dict[str, str]:
@@ -115,14 +107,19 @@ def row_files(config: Config, stage: StageName) -> dict[str, str]:
     """
     section = getattr(config, stage)
     named = [*getattr(section, "data", []), *getattr(section, "validation_data", [])]
-    return _hashes(
+    return hashes(
         path
         for one in named
         for path in ([one] if isinstance(one, str) else [one.source, one.target])
     )
 
 
-def _hashes(paths: Iterable[str]) -> dict[str, str]:
+def hashes(paths: Iterable[str]) -> dict[str, str]:
+    """The files that paths, folders, globs or URLs stand for, with their hashes.
+
+    Raises:
+        DataError: if one is missing or cannot be read.
+    """
     files = {file.name: file for path in paths for file in find_files(path, _any_kind(path))}
     small = sum(file.size for file in files.values()) <= _HASHED
     try:
@@ -146,28 +143,37 @@ def _hash(file: DataFile, *, read: bool) -> str:
     return sha256(Path(file.url))
 
 
-def write_record(folder: Path, sessions: list[Session]) -> None:
-    """Write a part's provenance.json, all of it or nothing."""
-    write_json(folder / NAME, {"format": _FORMAT, "sessions": [asdict(one) for one in sessions]})
+def write_settings(paths: RunPaths, config: Config) -> None:
+    """Write the run's config.yaml: each section as the part that it is about last ran.
+
+    Args:
+        paths: the run; what its parts recorded takes precedence.
+        config: the project as it is now, for what no part has recorded.
+    """
+    values = config.model_dump(mode="json", by_alias=True)
+    for part, sections in _OWN.items():
+        if sessions := read_record(paths.root / part):
+            then = sessions[-1].config
+            values |= {name: then[name] for name in sections if name in then}
+    write_text(paths.config, dump_values(values))
 
 
-def read_record(folder: Path) -> list[Session]:
-    """The sessions of a part of a run, oldest first; none where nothing was recorded.
+def recorded_settings(paths: RunPaths) -> dict[str, list[tuple[int, str]]]:
+    """For each part that recorded something, the steps it began at and its settings as YAML.
+
+    The sections of other parts are left out: it made no use of them.
 
     Raises:
-        DataError: if the file is not as it was written.
+        DataError: if a record is damaged.
     """
-    path = folder / NAME
-    try:
-        return _SESSIONS.validate_python(json.loads(path.read_text(encoding="utf-8"))["sessions"])
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
-        raise DataError(
-            f"what the run was made of cannot be read ({type(error).__name__})",
-            place=str(path),
-            remedy="Restore the file from a copy; without it the run cannot be repeated.",
-        ) from error
+    found = {}
+    for part in ("data", *STAGES, "evaluate"):
+        others = {*STAGES, "evaluate"} - {part}
+        found[part] = [
+            (one.step, dump_values({k: v for k, v in one.config.items() if k not in others}))
+            for one in read_record(paths.root / part)
+        ]
+    return {part: sessions for part, sessions in found.items() if sessions}
 
 
 def text_session(config: Config, files: dict[str, str]) -> Session:
@@ -179,7 +185,7 @@ def _session(
     config: Config, files: dict[str, str], environment: dict[str, Any], step: int
 ) -> Session:
     values = config.model_dump(mode="json", by_alias=True)
-    return Session(step, values, str(Path.cwd()), environment, files)
+    return Session(step, values, str(Path.cwd()), environment, files, options=typed_options())
 
 
 class Recorder:
@@ -201,13 +207,18 @@ class Recorder:
         except (ChatGPTError, OSError):
             # Training reads the same files, and says what is wrong with them.
             self._files = None
+        self._chosen: dict[str, str | int] = {}
 
     def __call__(self, event: Event) -> None:
         """Follow the run: note what an event changes."""
+        if isinstance(event, Chosen):
+            self._chosen = dict(event.values)
         if isinstance(event, StepDone) and self._files is not None:
             # A record that cannot be written should not end hours of training.
             with suppress(OSError, DataError):
-                self._note(_session(self._config, self._files, environment(), event.step - 1))
+                now = environment() | self._chosen
+                self._note(_session(self._config, self._files, now, event.step - 1))
+                write_settings(RunPaths(self._stage.parent), self._config)
             self._files = None
         self._then(event)
 

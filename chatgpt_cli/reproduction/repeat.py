@@ -13,25 +13,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from chatgpt_cli.checkpoints import Progress, best_checkpoint, list_checkpoints, read_progress
-from chatgpt_cli.config.loader import dump_config
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import STAGES, RunPaths, StageName, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
 from chatgpt_cli.data.shards import read_manifest
 from chatgpt_cli.errors import ConfigError, DataError
-from chatgpt_cli.files import write_json, write_text
+from chatgpt_cli.evaluation.results import read_evaluation
+from chatgpt_cli.files import write_json
 from chatgpt_cli.interop.huggingface import load_tokenizer, weights_hash
 from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.provenance import Session, read_record, write_record
+from chatgpt_cli.reproduction.evaluated import ScoreComparison, scored_files
 from chatgpt_cli.reproduction.record import (
     Recorder,
-    Session,
     environment,
-    read_record,
     row_files,
     software,
     text_files,
     text_session,
-    write_record,
+    write_settings,
 )
 from chatgpt_cli.training.checkpoint import load_state
 from chatgpt_cli.training.events import Observer
@@ -56,6 +57,11 @@ class Original:
     stages: dict[StageName, Session]
     # What is not as it was, each in a line: environment, code, continued sessions.
     differs: list[str]
+    # Threads then and now, where they differ; a repetition takes those of then.
+    threads: dict[str, tuple[int, int]]
+    evaluation: Session | None
+    # results.json of the evaluation.
+    scores: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -110,14 +116,25 @@ def read_original(run: Path) -> Original:
         raise DataError(
             "the preprocessed text recorded nothing of what it was made of",
             place=str(paths.data),
-            remedy="Run `chatgpt preprocess --force` on the same data, and train again.",
+            remedy=f"Run `chatgpt {same_run('preprocess', '--force', run=run)}` "
+            "on the same data, and train again.",
         )
-    _check_files(text, stages)
+    evaluation = _last(read_record(paths.evaluate), "evaluate", differs)
+    scores = read_evaluation(paths.evaluate).content if evaluation is not None else {}
+    _check_files(paths, text, stages, evaluation, scores)
     if text is not None:
         differs += differences(text.environment, software())
-    for one in stages.values():
-        differs += differences(one.environment, environment())
-    return Original(paths, text, stages, list(dict.fromkeys(differs)))
+    threads: dict[str, tuple[int, int]] = {}
+    now = environment()
+    here = now.pop("threads")
+    for part, one in (*stages.items(), ("evaluate", evaluation)):
+        if one is None:
+            continue
+        # What was chosen at the start, such as the precision, is not known before a start.
+        differs += differences({key: one.environment.get(key) for key in now}, now)
+        if (then := one.environment.get("threads", here)) != here:
+            threads[part] = then, here
+    return Original(paths, text, stages, list(dict.fromkeys(differs)), threads, evaluation, scores)
 
 
 def _last(sessions: list[Session], what: str, differs: list[str]) -> Session | None:
@@ -133,8 +150,12 @@ def _require_end(stage: StagePaths) -> None:
         raise DataError(
             f"{stage.root.name} was stopped before its end",
             place=str(stage.root),
-            remedy=f"Let it end with `chatgpt {stage.root.name} --resume` first.",
+            remedy=f"Let it end with `chatgpt {_resumed(stage)}` first.",
         )
+
+
+def _resumed(stage: StagePaths) -> str:
+    return same_run(stage.root.name, "--resume", run=stage.root.parent)
 
 
 def _newest_progress(stage: StagePaths) -> Progress:
@@ -145,17 +166,26 @@ def _newest_progress(stage: StagePaths) -> Progress:
         raise DataError(
             f"the state of training cannot be read ({error})",
             place=str(folder),
-            remedy=f"`chatgpt {stage.root.name} --resume` sets a damaged checkpoint aside.",
+            remedy=f"`chatgpt {_resumed(stage)}` sets a damaged checkpoint aside.",
         ) from error
 
 
-def _check_files(text: Session | None, stages: dict[StageName, Session]) -> None:
+def _check_files(
+    paths: RunPaths,
+    text: Session | None,
+    stages: dict[StageName, Session],
+    evaluation: Session | None,
+    scores: dict[str, Any],
+) -> None:
     """Raises DataError naming the files that are missing or have other contents."""
     wrong: list[str] = []
     if text is not None:
         wrong += _changed(text, partial(text_files, _config(text)))
     for name, recorded in stages.items():
         wrong += _changed(recorded, partial(row_files, _config(recorded), name))
+    if evaluation is not None:
+        config = _config(evaluation)
+        wrong += _changed(evaluation, partial(scored_files, config, paths, scores))
     if wrong:
         listed = "".join(f"\n  {line}" for line in sorted(set(wrong))[:10])
         raise DataError(
@@ -225,7 +255,7 @@ def repeat(
         tokenizer = None if start is None else load_tokenizer(resolve_model(start))
         preprocess(config, paths, force=False, tell=tell, tokenizer=tokenizer)
         write_record(paths.data, [text_session(config, original.text.files)])
-        write_text(paths.config, dump_config(config))
+        write_settings(paths, config)
     for name, recorded in original.stages.items():
         config = _as_chosen(
             _moved(recorded, target), name, recorded, _newest_progress(original.paths.stage(name))
@@ -275,8 +305,23 @@ def _as_chosen(config: Config, name: StageName, recorded: Session, progress: Pro
     return config.model_copy(update={"hardware": hardware, name: section})
 
 
-def compare(original: Original, target: Path) -> list[StageComparison]:
+def scored_as_then(evaluation: Session, target: Path) -> Config:
+    """The configuration to evaluate a repetition with, on as many threads as then."""
+    config = _moved(evaluation, target)
+    threads = evaluation.environment.get("threads", config.hardware.threads)
+    hardware = config.hardware.model_copy(update={"threads": threads})
+    return config.model_copy(update={"hardware": hardware})
+
+
+def compare(
+    original: Original, target: Path, scores: list[ScoreComparison]
+) -> list[StageComparison]:
     """Both runs, stage by stage; the result is kept in the new one.
+
+    Args:
+        original: the run.
+        target: its repetition.
+        scores: those of both, kept with the result.
 
     Raises:
         ChatGPTError: if a checkpoint cannot be read.
@@ -290,6 +335,7 @@ def compare(original: Original, target: Path) -> list[StageComparison]:
         "same_text": _same_text(original.paths, RunPaths(target)),
         "environment": original.differs,
         "stages": [asdict(one) for one in found],
+        "scores": [asdict(one) for one in scores],
     }
     write_json(target / _MARK, content)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ModelError
 from chatgpt_cli.files import write_json
 from chatgpt_cli.tokenizer.special import BOS, END, EOS, PAD, SPECIAL_TOKENS, UNK
@@ -46,7 +47,7 @@ class OwnTokenizer(Tokenizer):
             first = " ".join(self._processor.id_to_piece(i) for i in range(count))
             raise ModelError(
                 f"the tokenizer was not made by this program: its first tokens are {first}",
-                remedy="Train one with `chatgpt preprocess`.",
+                remedy=f"Train one with `chatgpt {same_run('preprocess')}`.",
             )
 
     def __reduce__(self) -> tuple[type[OwnTokenizer], tuple[bytes]]:
@@ -70,7 +71,8 @@ class OwnTokenizer(Tokenizer):
             raise ModelError(
                 f"this is not a SentencePiece model ({error})",
                 place=str(path),
-                remedy="The file is damaged: copy it again, or run `chatgpt preprocess`.",
+                remedy="The file is damaged: copy it again, or run "
+                f"`chatgpt {same_run('preprocess')}`.",
             ) from error
         return cls(model)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Tokenizer(ABC):
         raise ModelError(
             "there is no tokenizer (neither tokenizer.model nor tokenizer.json)",
             place=str(folder),
-            remedy="Run `chatgpt preprocess` first, or copy the whole model folder again.",
+            remedy=f"Run `chatgpt {same_run('preprocess')}` first, or copy the whole "
+            "model folder again.",
         )
 
     @abstractmethod

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.config.schema import Service
 from chatgpt_cli.training.events import Event, Note, StepDone
@@ -77,6 +78,8 @@ class _Child:
     ) -> None:
         self._service = service
         self._tell = tell
+        # Said from another thread, which does not know it.
+        self._again = same_run("report", "--track", service, run=stage.root.parent)
         self._log = stage.trackers / f"{service}.log"
         self._process: subprocess.Popen[str] | None = None
         command = [sys.executable, "-m", "chatgpt_cli.tracking", service, str(stage.root), group]
@@ -114,7 +117,7 @@ class _Child:
         self._tell(
             Note(
                 f"The tracker {self._service} failed, training is not affected: {text} (log: "
-                f"{self._log}). Send what it lacks later: chatgpt report --track {self._service}",
+                f"{self._log}). Send what it lacks later: chatgpt {self._again}",
                 "warning",
             )
         )

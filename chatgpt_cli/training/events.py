@@ -51,5 +51,12 @@ class Note:
     kind: Literal["info", "warning"] = "info"
 
 
-Event = StepDone | Evaluated | Sampled | Note
+@dataclass(frozen=True)
+class Chosen:
+    """What was found automatically before the first step: see `Progress.chosen`."""
+
+    values: Mapping[str, str | int]
+
+
+Event = StepDone | Evaluated | Sampled | Note | Chosen
 Observer = Callable[[Event], None]

@@ -24,7 +24,7 @@ from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.checkpoint import Saved, check_optimizer_state, restore_random_state
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.distributed import gather, rank, total, world_size
-from chatgpt_cli.training.events import Evaluated, Note, Observer, Sampled, StepDone
+from chatgpt_cli.training.events import Chosen, Evaluated, Note, Observer, Sampled, StepDone
 from chatgpt_cli.training.memory import advise, fitting_sequences, is_out_of_memory
 from chatgpt_cli.training.metrics_log import MetricsLog
 from chatgpt_cli.training.objective import Objective
@@ -180,6 +180,7 @@ class Trainer:
         )
         self._micro_batch_size = self.sequences_at_once()
         self.progress.chosen = self.hardware.chosen() | {"micro_batch_size": self._micro_batch_size}
+        self.observe(Chosen(self.progress.chosen))
         self.observe(
             Note(f"{self.hardware} · {self._micro_batch_size} of {self.train.batch_size} at once")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.batch import Batch, BatchSource
@@ -141,7 +142,7 @@ def _shards(paths: RunPaths, split: Split, tokenizer: Tokenizer) -> TokenShards:
         raise DataError(
             "the token shards were made with another tokenizer",
             place=str(paths.data),
-            remedy="Run `chatgpt preprocess` again.",
+            remedy=f"Run `chatgpt {same_run('preprocess', run=paths.root)}` again.",
         )
     return shards
 

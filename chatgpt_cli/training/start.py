@@ -64,7 +64,9 @@ def open_stage(
         return None
     saved = load_state(folder)
     changed = differences(saved.settings, settings)
-    fixed = differences(saved.fingerprint, fingerprint) + _of(changed, _FIXED)
+    # The stream of batches names some settings as its own: those are said once.
+    streams = [line.removeprefix("train.") for line in differences(saved.fingerprint, fingerprint)]
+    fixed = [*dict.fromkeys(streams + _of(changed, _FIXED))]
     changes = [line for line in changed if line not in fixed]
     done = saved.progress.finished
     if done and not changes and not fixed:
@@ -76,7 +78,10 @@ def open_stage(
             f"there is a run here that {how} at step {saved.progress.step:,}"
             + (f", with other settings:{listed}" if listed else ""),
             place=str(stage.root),
-            remedy="Go on from there with --resume, begin again with --restart (removes it), "
+            remedy="Begin again with --restart (removes it), choose another run_dir, or, to go "
+            "on from there, restore these and give --resume."
+            if fixed
+            else "Go on from there with --resume, begin again with --restart (removes it), "
             "or choose another run_dir.",
         )
     if fixed:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.model.transformer import Transformer
@@ -68,7 +69,8 @@ def mean_loss(documents: np.ndarray) -> ValidationLoss:
             "the validation data has no token to predict",
             place="data.validation_fraction",
             remedy="With few documents set data.split: tail, which keeps the end of the text "
-            "aside, or name data.validation_sources; then `chatgpt preprocess` again.",
+            "aside, or name data.validation_sources; then "
+            f"`chatgpt {same_run('preprocess')}` again.",
         )
     return ValidationLoss(
         nats_per_token=nats / targets,

@@ -76,7 +76,7 @@ def test_a_killed_process_is_made_good_for_and_sigterm_saves(project: Path) -> N
     output, _ = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "new start 1, from the last checkpoint" in output
-    assert "everything is saved" in output and "--resume" in output
+    assert "everything is saved" in output and "--nproc 2 --resume" in output
     assert [path.name for path in paths.root.rglob(".*")] == []
     records = read_metrics(stage.metrics)
     starts = [one["step"] for one in records if one["type"] == "start"]

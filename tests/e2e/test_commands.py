@@ -89,7 +89,8 @@ def test_ctrl_c_saves_and_resume_goes_on(project: Path) -> None:
             break
     rest = process.stdout.read()
     assert process.wait(timeout=120) == 130
-    assert "--resume" in rest and "everything is saved" in rest
+    again = "chatgpt pretrain --set 'pretrain.budget=100000 steps' --resume"
+    assert again in rest and "everything is saved" in rest
     done = _chatgpt(project, "pretrain", "--resume", "--set", "pretrain.budget=1 steps")
     assert done.returncode == 0, done.stderr
 

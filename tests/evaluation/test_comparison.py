@@ -19,7 +19,7 @@ from chatgpt_cli.evaluation.statistics import holm
 from chatgpt_cli.evaluation.task_rows import TaskRow
 from chatgpt_cli.evaluation.tasks import TaskResult, run_task
 from chatgpt_cli.model.transformer import Transformer
-from chatgpt_cli.reproduction.record import Session, write_record
+from chatgpt_cli.provenance import Session, write_record
 from chatgpt_cli.tokenizer.chat import Message
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.device import Hardware

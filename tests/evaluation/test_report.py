@@ -102,7 +102,7 @@ def test_the_run_page_with_a_look_inside(tokenizer: Tokenizer, tmp_path: Path) -
     model = make_model(tokenizer.vocab_size)
     seen = inspect(model, tokenizer, tokenizer.encode("the <b> cat &\nsaw 小明 </span>")[:40])
     stages = {"pretrain": _records(FALLING, FALLING[::5])}
-    run = RunReport("runs/x", stages, None, None, "a: <b>", seen)
+    run = RunReport("runs/x", stages, None, None, {"pretrain": [(0, "a: <b>")]}, seen)
     write_run_page(tmp_path / "report.html", run)
     page = _checked((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert 'id="layer-1"' in page and page.count('class="token') >= 10

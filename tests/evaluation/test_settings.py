@@ -8,7 +8,7 @@ import yaml
 
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.evaluation.settings import differing, run_settings, seed_groups
-from chatgpt_cli.reproduction.record import Session, write_record
+from chatgpt_cli.provenance import Session, write_record
 
 
 def _config(settings: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def checkpoint(stage: StagePaths, step: int, best: int | None = None) -> Path:
 
 def test_finetuned_before_pretrained_and_best_before_latest(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
-    with pytest.raises(ModelError, match="Run `chatgpt pretrain` first"):
+    with pytest.raises(ModelError, match=r"Run `chatgpt pretrain --set run_dir=.*` first"):
         locate_model(paths, model=None)
 
     first = checkpoint(paths.pretrain, 1)
@@ -36,7 +36,7 @@ def test_finetuned_before_pretrained_and_best_before_latest(tmp_path: Path) -> N
     assert locate_model(paths, model=None).folder == newest
     checkpoint(paths.pretrain, 3, best=1)
     assert locate_model(paths, model=None).folder == first
-    with pytest.raises(ModelError, match="Run `chatgpt finetune` first"):
+    with pytest.raises(ModelError, match=r"Run `chatgpt finetune --set run_dir=.*` first"):
         locate_model(paths, model=None, stage="finetune")
 
     tuned = checkpoint(paths.finetune, 5)

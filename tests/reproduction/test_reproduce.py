@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from chatgpt_cli.checkpoints import step_of
 from chatgpt_cli.cli.main import main
-from chatgpt_cli.reproduction.record import read_record
+from chatgpt_cli.files import sha256
+from chatgpt_cli.provenance import read_record
 
 Printed = pytest.CaptureFixture[str]
 
@@ -50,6 +53,7 @@ def test_what_was_recorded(trained: Path) -> None:
     (session,) = read_record(trained / "pretrain")
     assert session.config["seed"] == 7 and session.config["pretrain"]["dropout"] == 0.1
     assert {"python", "torch", "code", "threads"} <= session.environment.keys()
+    assert session.environment["precision"] == "float32"
     (text,) = read_record(trained / "data")
     assert list(text.files) == ["text.txt"] and len(text.files["text.txt"]) == 64
     (rows,) = read_record(trained / "finetune")
@@ -123,3 +127,81 @@ def test_nothing_else_is_overwritten(trained: Path, capsys: Printed) -> None:
     (trained.parent / "mine" / "thesis.txt").write_text("x")
     fault = _json(capsys, "reproduce", str(trained), "--to", "mine", code=2)["error"]
     assert "something else" in fault["fact"] and fault["place"] == "mine"
+
+
+def test_the_evaluation_is_recorded_checked_and_repeated(trained: Path, capsys: Printed) -> None:
+    questions = trained.parent / "questions.jsonl"
+    lines = (trained.parent / "rows.jsonl").read_text(encoding="utf-8").splitlines()[:6]
+    questions.write_text("\n".join(lines), encoding="utf-8")
+    task = f"evaluate.tasks=[{{name: say, data: {questions}, metrics: [bleu], max_tokens: 4}}]"
+    assert main(["evaluate", "--set", "seed=7", "--set", task]) == 0
+    (session,) = read_record(trained / "evaluate")
+    assert session.config["evaluate"]["tasks"][0]["name"] == "say"
+    best = json.loads((trained / "evaluate" / "results.json").read_text())["model"]
+    assert session.model is not None and session.model["folder"] == best
+    assert session.model["sha256"] == sha256(Path(best) / "model.safetensors")
+    assert session.step == session.model["step"] == step_of(Path(best))
+    assert session.environment["precision"] == "float32"
+    # The rows of the task, and those that finetuning kept aside.
+    assert session.files["questions.jsonl"] == sha256(questions)
+    assert session.files["rows.jsonl"] == sha256(trained.parent / "rows.jsonl")
+
+    done = _json(capsys, "reproduce", str(trained))
+    assert done["same"] is True
+    assert {one["metric"] for one in done["scores"]} == {"perplexity", "bits_per_byte", "bleu"}
+    assert all(one["value"] == one["again"] for one in done["scores"])
+    assert (Path(done["again"]) / "evaluate" / "provenance.json").is_file()
+
+    questions.write_text("\n".join(lines[1:]), encoding="utf-8")
+    fault = _json(capsys, "reproduce", str(trained), "--check", code=1)["error"]
+    assert "questions.jsonl has other contents" in fault["fact"]
+
+
+def test_the_shards_of_a_base_models_evaluation(trained: Path) -> None:
+    assert main(["evaluate", "--stage", "pretrain", "--metric", "perplexity"]) == 0
+    (session,) = read_record(trained / "evaluate")
+    (name,) = session.files
+    assert name.startswith("data/validation") and session.files[name] == sha256(trained / name)
+
+
+def test_other_threads_are_no_difference(trained: Path, capsys: Printed) -> None:
+    """A repetition takes as many as then, so that nothing is to be warned of."""
+    record = trained / "finetune" / "provenance.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    content["sessions"][-1]["environment"]["threads"] = 64
+    record.write_text(json.dumps(content), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["reproduce", str(trained), "--check"]) == 0
+    said = capsys.readouterr().out
+    assert "finetune ran on 64 threads" in said and "a repetition takes 64" in said
+    assert "Not as it was" not in said and "all as they were: 2." in said
+
+
+def test_the_settings_of_a_run_are_those_it_ran_with(
+    trained: Path,
+) -> None:
+    """Also of the stages before the last one, and whatever the file says today."""
+
+    def recorded() -> Any:
+        return yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
+
+    assert recorded()["pretrain"]["dropout"] == 0.1 and recorded()["seed"] == 7
+    other = ["--set", "seed=7", "--set", "serve.port=9", "--set", "tokenizer.vocab_size=500"]
+    longer = ["--set", "finetune.budget=13 steps", *other]
+    assert main(["finetune", "--resume", *longer]) == 0
+    now = recorded()
+    assert now["finetune"]["budget"] == "13 steps" and now["serve"]["port"] == 9
+    # What other stages recorded stays, and it is a configuration.
+    assert now["pretrain"]["dropout"] == 0.1 and now["tokenizer"]["vocab_size"] == 400
+    assert main(["config", "--config", str(trained / "config.yaml")]) == 0
+    page = (trained / "finetune" / "report.html").read_text(encoding="utf-8")
+    assert "chatgpt.yaml --set finetune.budget=13 steps" in page
+
+    file = trained.parent / "chatgpt.yaml"
+    file.write_text(file.read_text().replace("budget: 12 steps", "budget: 99 steps"))
+    assert main(["report"]) == 0
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert "dropout: 0.1" in page and "budget: 13 steps" in page and "99 steps" not in page
+    assert "Finetuning, from step 12" in page
+    assert main(["evaluate", "--metric", "perplexity", "--max-rows", "3"]) == 0
+    assert recorded()["evaluate"]["max_rows"] == 3

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import StagePaths
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.tracking import live
@@ -137,7 +138,9 @@ def test_a_service_that_fails_is_a_warning(
     if "Event" in source:
         monkeypatch.setattr(live, "_PATIENCE", 0.1)
     (*_, note) = _tracked(stage, "wandb")
-    assert note.kind == "warning" and reason in note.text and "report --track wandb" in note.text
+    assert note.kind == "warning" and reason in note.text
+    again = same_run("report", "--track", "wandb", run=stage.root.parent)
+    assert note.text.endswith(f"chatgpt {again}") and str(stage.root.parent) in again
 
 
 def test_what_comes_while_it_runs(

@@ -280,8 +280,12 @@ def test_changed_data_is_refused_with_the_difference(project: Path) -> None:
     paths = _prepare(project)
     with pytest.raises(_Stop):
         _train(project, "pretrain", stop_at=9)
-    with pytest.raises(ConfigError, match=r"train.batch_size: 4 → 8"):
+    with pytest.raises(ConfigError, match=r"\n  batch_size: 4 → 8\n"):
         _train(project, "pretrain", "pretrain.batch_size=8", mode="resume")
+    # Said once, by the setting's name, and not with the advice that is refused above.
+    with pytest.raises(ConfigError, match=r"other settings:\n  batch_size: 4 → 8\n") as error:
+        _train(project, "pretrain", "pretrain.batch_size=8")
+    assert (error.value.remedy or "").startswith("Begin again with --restart")
     with pytest.raises(ConfigError, match=r"stopped at step 8"):
         _train(project, "pretrain")
     events: list[Event] = []

@@ -21,6 +21,7 @@ from chatgpt_cli.evaluation.results import Evaluation, read_evaluation
 from chatgpt_cli.evaluation.verdict import Record, series
 from chatgpt_cli.evaluation.words import STAGE_NAMES, Words, message
 from chatgpt_cli.files import write_text
+from chatgpt_cli.runs import outdated
 from chatgpt_cli.training.metrics_log import read_metrics
 
 
@@ -32,13 +33,19 @@ class RunReport:
     stages: dict[str, list[Record]]
     evaluation: Evaluation | None
     manifest: dict[str, Any] | None
-    # The resolved configuration as YAML.
-    config: str
+    # What each part recorded: the steps at which it began or went on, with its settings as YAML.
+    settings: dict[str, list[tuple[int, str]]]
     inspection: Inspection | None = None
+    # What is wrong with the scores, if they are not of the model of today.
+    outdated: str | None = None
 
 
-def read_run(paths: RunPaths, *, config: str) -> RunReport:
+def read_run(paths: RunPaths, *, settings: dict[str, list[tuple[int, str]]]) -> RunReport:
     """Collect what a run directory holds.
+
+    Args:
+        paths: the run.
+        settings: what its parts recorded (`recorded_settings`).
 
     Raises:
         DataError: if its evaluation is damaged.
@@ -56,7 +63,8 @@ def read_run(paths: RunPaths, *, config: str) -> RunReport:
         stages,
         read_evaluation(paths.evaluate) if there else None,
         manifest,
-        config,
+        settings,
+        outdated=outdated(paths.root),
     )
 
 
@@ -66,7 +74,7 @@ def write_run_page(path: Path, run: RunReport) -> None:
     sections = [
         tiles(_headline(run)),
         section(Words("What to do next", "下一步"), _steps(next_steps(run.stages, results))),
-        *_evaluated(run.evaluation),
+        *_evaluated(run.evaluation, run.outdated),
         section(Words("A look inside", "模型内部"), _inside(run.inspection)),
         *(
             section(STAGE_NAMES[name], stage_charts(records), _ended(records))
@@ -74,13 +82,7 @@ def write_run_page(path: Path, run: RunReport) -> None:
             if records
         ),
         section(Words("Data", "数据"), _data(run.manifest)),
-        section(
-            Words("Configuration", "配置"),
-            folded(
-                Words("every setting", "全部设置"),
-                f'<pre class="settings">{escape(run.config)}</pre>',
-            ),
-        ),
+        section(Words("Configuration, as run", "运行时的配置"), _settings(run.settings)),
     ]
     write_text(path, page(run.title, sections))
 
@@ -127,11 +129,29 @@ def _steps(steps: list[Words]) -> str:
     return f'<div class="card next"><ul>{items}</ul></div>'
 
 
-def _evaluated(evaluation: Evaluation | None) -> list[str]:
+def _settings(settings: dict[str, list[tuple[int, str]]]) -> str:
+    """What each part recorded when it began, and when it went on with something else."""
+    names = {
+        "data": Words("Data", "数据"),
+        "evaluate": Words("Evaluation", "评估"),
+        **STAGE_NAMES,
+    }
+    shown = []
+    for part, sessions in settings.items():
+        for step, content in sessions:
+            title = names[part]
+            if step and part != "evaluate":
+                title = Words(f"{title.en}, from step {step:,}", f"{title.zh}，自第 {step:,} 步")
+            shown.append(folded(title, f'<pre class="settings">{escape(content)}</pre>'))
+    return "".join(shown)
+
+
+def _evaluated(evaluation: Evaluation | None, outdated: str | None = None) -> list[str]:
     if evaluation is None:
         return []
     content = evaluation.content
-    notes = "".join(f'<p class="soft">{message(note).html()}</p>' for note in content["notes"])
+    said = [*content["notes"], *([outdated] if outdated else [])]
+    notes = "".join(f'<p class="soft">{message(note).html()}</p>' for note in said)
     scores = score_table(content)
     card = f'<div class="card">{scores}{signatures(content)}{notes}</div>' if scores else notes
     return [

@@ -11,6 +11,8 @@ from chatgpt_cli.evaluation.report.page import figure, folded, table
 from chatgpt_cli.evaluation.svg import Axis
 from chatgpt_cli.evaluation.words import Words, same
 
+# What held-out text is: it chose the checkpoint, and is no test.
+VALIDATION_TEXT = "held-out text (validation split)"
 _UNIT = {1: 100.0, 3: 1.0}
 SCORE_COLUMNS = [
     Words("task", "任务"),
@@ -24,12 +26,13 @@ SCORE_COLUMNS = [
 def score_table(content: dict[str, Any]) -> str:
     """All scores of a results.json, each with its interval drawn to scale."""
     rows = []
-    held_out = content.get("held_out")
-    if held_out is not None:
-        for name, (low, high) in held_out["intervals"].items():
+    held_out = [one] if (one := content.get("held_out")) is not None else []
+    for entry in (*held_out, *content.get("texts", {}).values()):
+        for name, (low, high) in entry["intervals"].items():
             digits = 2 if name == "perplexity" else 3
-            value, size = held_out[name], f"{held_out['documents']:,}"
-            rows.append(_row(held_out["data"], name, value, low, high, digits, size, None))
+            value, size = entry[name], f"{entry['documents']:,}"
+            data = VALIDATION_TEXT if entry["data"] == "held-out text" else entry["data"]
+            rows.append(_row(data, name, value, low, high, digits, size, None))
     for task, entry in content["tasks"].items():
         for name, metric in entry["metrics"].items():
             low, high = metric["interval"]
