@@ -232,7 +232,8 @@ def data_name(output: Output, task: str) -> str:
     return output.words(task) if task in get_args(HeldOutName) else task
 
 
-def _row(task: str, name: str, score: Score, interval: Interval, size: str) -> list[str]:
-    low, high = (f"{end:.{score.digits}f}" for end in (interval.low, interval.high))
-    value = f"{score.value:.{score.digits}f}"
-    return [task, name, value, f"{low} – {high}", size]
+def _row(task: str, name: str, score: Score, interval: Interval | None, size: str) -> list[str]:
+    value, ends = f"{score.value:.{score.digits}f}", "–"
+    if interval is not None:
+        ends = f"{interval.low:.{score.digits}f} – {interval.high:.{score.digits}f}"
+    return [task, name, value, ends, size]
