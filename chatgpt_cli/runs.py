@@ -96,11 +96,15 @@ def _is_run(folder: Path) -> bool:
 
 def _summary(folder: Path) -> RunSummary:
     paths = RunPaths(folder)
+    trained = [name for name in STAGES if list_checkpoints(paths.stage(name))]
     works = holder(folder)
+    if works == "reproduce":
+        # It trains one stage after the other.
+        works = next(reversed(trained), None)
     stages = [
         StageSummary(name, stage_progress(paths.stage(name)), running=works == name)
         for name in STAGES
-        if works == name or list_checkpoints(paths.stage(name))
+        if works == name or name in trained
     ]
     results = _results(paths.evaluate / "results.json")
     entries = [path for path in folder.rglob("*") if not path.is_symlink()]

@@ -78,6 +78,8 @@ def test_a_run_that_is_being_trained_is_running(
         assert main(["runs", str(run.parent)]) == 0
         said = capsys.readouterr().out
         assert "running" in said and "stopped" not in said
+    with run_lock(run, "reproduce"):
+        assert find_runs(run)[0].stages[0].running
     # Before its first checkpoint, too.
     with run_lock(run, "finetune"):
         _, finetune = find_runs(run)[0].stages

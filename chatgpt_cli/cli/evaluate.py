@@ -138,6 +138,7 @@ def score(
         opened.loaded.model, opened.loaded.tokenizer, opened.folder, opened.stage, hardware
     )
     output.line(f"Model: {opened.folder}")
+    output.line(str(hardware))
     # Besides the tasks: held-out data, and the look for rows seen in training.
     with output.progress("evaluate", len(planned) + len(texts) + 2) as display:
         done = 0

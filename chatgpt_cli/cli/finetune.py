@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from chatgpt_cli.cli.launch import NprocOption, launch_several
+from chatgpt_cli.cli.named_files import require_files
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
 from chatgpt_cli.cli.training_view import RestartOption, ResumeOption, train
 
@@ -21,6 +22,7 @@ def finetune(
     """Train the base model on supervised rows, to an assistant."""
     launch_several(context, nproc, config, set_)
     project = open_project(config, set_ or [], json_output=json_output)
+    require_files(project, "finetune", "data", "validation_data")
     from chatgpt_cli.training.finetune import finetune as run
 
     code = train(

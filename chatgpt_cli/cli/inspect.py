@@ -70,13 +70,16 @@ def inspect(
     inspection = inspect_rows(named, section, tokenizer, length=length, samples=rows)
     if json_output:
         project.output.json(_as_json(inspection))
-    _show(project, inspection)
+    _show(project, inspection, configured=not files)
+    if not inspection.rows:
+        raise typer.Exit(1)
 
 
 def _tokenizer(project: Project, model: Path | None) -> tuple[Tokenizer | None, int]:
     """The tokenizer that the project finetunes with, if there is one yet, and its sequences."""
     from chatgpt_cli.errors import ModelError
     from chatgpt_cli.interop.base import project_shape
+    from chatgpt_cli.interop.huggingface import load_tokenizer
     from chatgpt_cli.interop.locate import resolve_model
     from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -87,8 +90,10 @@ def _tokenizer(project: Project, model: Path | None) -> tuple[Tokenizer | None, 
     else:
         try:
             start = config.model.from_
-            place = project.paths.tokenizer if start is None else resolve_model(start)
-            tokenizer = Tokenizer.load(place)
+            if start is None:
+                tokenizer = Tokenizer.load(project.paths.tokenizer)
+            else:
+                tokenizer = load_tokenizer(resolve_model(start))
         except ModelError:
             return None, 0
     assert tokenizer is not None
@@ -96,7 +101,7 @@ def _tokenizer(project: Project, model: Path | None) -> tuple[Tokenizer | None, 
     return tokenizer, config.sequence_length(config.finetune, shape.context_length)
 
 
-def _show(project: Project, inspection: RowInspection) -> None:
+def _show(project: Project, inspection: RowInspection, *, configured: bool) -> None:
     output = project.output
     output.table(
         "Rows",
@@ -132,7 +137,12 @@ def _show(project: Project, inspection: RowInspection) -> None:
     trained = [name for name in inspection.formats if name != "judged answer"]
     if trained:
         command = "prefer" if trained == ["preference"] else "finetune"
-        output.next_step(f"Name the files under {command}.data and run chatgpt {same_run(command)}")
+        if configured and command == "finetune":
+            output.next_step(f"Next: chatgpt {same_run(command)}")
+        else:
+            output.next_step(
+                f"Name the files under {command}.data and run chatgpt {same_run(command)}"
+            )
 
 
 def _show_lengths(output: Output, inspection: RowInspection) -> None:
@@ -184,17 +194,22 @@ def _show_duplicates(output: Output, inspection: RowInspection) -> None:
 
 
 def _show_problems(output: Output, inspection: RowInspection) -> None:
+    from chatgpt_cli.data.problems import alike
+
     if not inspection.problems:
         output.success(f"All {inspection.rows:,} rows can be used.")
         return
     for kind, count in inspection.reasons.most_common():
         output.line(f"\n{count:,} × {kind}")
-        alike = [problem for problem in inspection.problems if problem.kind == kind]
-        for problem in alike[:_SHOWN_PROBLEMS]:
+        found = alike(problem for problem in inspection.problems if problem.kind == kind)
+        for problem, others in found[:_SHOWN_PROBLEMS]:
             where = f" [{problem.field}]" if problem.field else ""
             output.line(located(f"  {problem.place}{where}", problem.reason))
-        if count > _SHOWN_PROBLEMS:
-            output.line(f"  … and {count - _SHOWN_PROBLEMS:,} more (--json lists them all)")
+            if others:
+                output.line(f"  … the same in {others:,} more rows of this file")
+        more = sum(1 + others for _, others in found[_SHOWN_PROBLEMS:])
+        if more:
+            output.line(f"  … and {more:,} more (--json lists them all)")
     reasons = ", ".join(f"{count:,} {kind}" for kind, count in inspection.reasons.most_common())
     output.warn(
         f"{len(inspection.problems):,} rows cannot be used ({reasons}); {inspection.rows:,} can. "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chatgpt_cli.cli.named_files import require_files
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import (
     ConfigOption,
@@ -73,6 +74,8 @@ def plan(
     from chatgpt_cli.planning.rehearsal import rehearse
     from chatgpt_cli.training.memory import free_memory
 
+    require_files(project, "data", "sources", "validation_sources")
+    require_files(project, "finetune", "data", "validation_data")
     output, settings = project.output, project.config
     with tempfile.TemporaryDirectory(prefix="chatgpt-plan-") as folder:
         rehearsal = rehearse(settings, project.paths, Path(folder), output.line)
@@ -111,7 +114,8 @@ def plan(
         )
     else:
         output.line(str(rehearsal.stages[0].hardware))
-        _show_stages(output, rehearsal, estimates, price_per_hour)
+        own = settings.model.from_ is None
+        _show_stages(output, rehearsal, estimates, price_per_hour, own=own)
         memory = inference_bytes(shape)
         listed = ", ".join(f"{name} {_size(count)}" for name, count in memory.items())
         output.line(f"Memory for writing a text: {listed}")
@@ -168,8 +172,14 @@ def _plan_cluster(
 
 
 def _show_stages(
-    output: Output, rehearsal: Rehearsal, estimates: list[StageEstimate], price: float | None
+    output: Output,
+    rehearsal: Rehearsal,
+    estimates: list[StageEstimate],
+    price: float | None,
+    *,
+    own: bool,
 ) -> None:
+    """What each stage takes; of a model that is trained from nothing (`own`), what suits it."""
     from chatgpt_cli.planning.estimate import optimal_tokens
 
     columns = ["stage", "parameters", "steps", "tokens", "epochs", "FLOPs", "tokens/s", "memory"]
@@ -188,11 +198,15 @@ def _show_stages(
     cost = "" if price is None else f", {sum(one.cost(price) for one in estimates):,.2f} in money"
     output.line(f"Training in all: {_duration(total)}{cost}. Early stopping may end it sooner.")
     if rehearsal.text_tokens is not None and estimates[0].name == "pretrain":
-        wanted = optimal_tokens(rehearsal.stages[0].shape)
-        output.line(
-            f"Compute-optimal for this model: {_count(wanted)} tokens; the text has "
-            f"{_count(rehearsal.text_tokens)}, the budget reads {_count(estimates[0].tokens)}"
-        )
+        text, read = _count(rehearsal.text_tokens), _count(estimates[0].tokens)
+        if own:
+            wanted = _count(optimal_tokens(rehearsal.stages[0].shape))
+            output.line(
+                f"Compute-optimal for this model: {wanted} tokens; the text has {text}, the budget "
+                f"reads {read}"
+            )
+        else:
+            output.line(f"The text has {text} training tokens, the budget reads {read}")
 
 
 def _show_sizes(output: Output, own: int, sizes: list[SizeChoice], hours: float | None) -> None:

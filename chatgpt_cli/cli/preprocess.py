@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from chatgpt_cli.cli.named_files import require_files
 from chatgpt_cli.cli.output import Output
 from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
 from chatgpt_cli.command_line import same_run
@@ -34,6 +35,7 @@ def preprocess(
     from chatgpt_cli.provenance import write_record
     from chatgpt_cli.reproduction.record import text_files, text_session, write_settings
 
+    require_files(project, "data", "sources", "validation_sources")
     output, paths = project.output, project.paths
     tokenizer, start = None, project.config.model.from_
     if start is not None:
@@ -130,6 +132,8 @@ def _show(output: Output, manifest: dict[str, Any]) -> None:
             "documents set data.split: tail, which keeps the end of the text aside; or give the "
             "source a separator that divides it into documents."
         )
+    if aside := report.get("kept_aside"):
+        output.line("Kept aside to validate with, and not learnt: " + ", ".join(aside))
     if report["rejected"]:
         output.table(
             "Left out by data.languages and data.filters",

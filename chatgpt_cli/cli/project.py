@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +49,8 @@ class Project:
     output: Output
     # What --set changed.
     overrides: list[str]
+    # "file:line" of a setting, given its key.
+    place_of: Callable[[tuple[str | int, ...]], str]
 
 
 def open_project(
@@ -72,4 +74,5 @@ def open_project(
     remember(config, overrides, loaded.config.run_dir)
     output = Output(json_output=json_output)
     output.line(f"Configuration: {loaded.source}. Results: {loaded.config.run_dir}")
-    return Project(loaded.config, RunPaths(loaded.config.run_dir), loaded.source, output, overrides)
+    paths = RunPaths(loaded.config.run_dir)
+    return Project(loaded.config, paths, loaded.source, output, overrides, loaded.place)

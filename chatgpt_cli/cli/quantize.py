@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,17 +11,27 @@ import typer
 from chatgpt_cli.cli import model_options as options
 from chatgpt_cli.cli.evaluate import data_name
 from chatgpt_cli.cli.output import Output
-from chatgpt_cli.cli.project import ConfigOption, JsonOption, SetOption, open_project
+from chatgpt_cli.cli.project import ConfigOption, JsonOption, Project, SetOption, open_project
 from chatgpt_cli.command_line import same_run
 from chatgpt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chatgpt_cli.config.paths import RunPaths
-    from chatgpt_cli.config.schema import Config
     from chatgpt_cli.evaluation.run import Results
+    from chatgpt_cli.evaluation.statistics import Interval
+    from chatgpt_cli.training.device import Hardware
 
-# task (or held-out data), metric: the original's value and the copy's
-Change = tuple[str, str, float, float]
+
+@dataclass(frozen=True)
+class Change:
+    """A score before and after, of a task or of held-out data, and on how much of it."""
+
+    task: str
+    metric: str
+    original: float
+    quantized: float
+    # In which the original's true score probably lies.
+    interval: Interval
+    size: str
 
 
 def quantize(
@@ -57,20 +68,28 @@ def quantize(
         raise ConfigError(
             "there is something already", place=str(target), remedy="Choose another with --to."
         )
+    from chatgpt_cli.interop.huggingface import read_config
     from chatgpt_cli.interop.locate import locate_model
     from chatgpt_cli.interop.quantization import write_quantized
+    from chatgpt_cli.training.device import choose_hardware
 
     base = project.config.model.from_
     located = locate_model(project.paths, model=model, stage=stage, base=base)
     before, after = write_quantized(located.folder, target, 8 if bits == 8 else 4)
     output = project.output
+    # As `chatgpt evaluate` measures; chosen once, so that both are measured alike.
+    hardware = choose_hardware(
+        project.config.hardware, context_length=read_config(located.folder).context_length
+    )
+    output.line(str(hardware))
     measured = [
-        _measure(project.config, project.paths, folder, located.stage, output, tasks=tasks)
+        _measure(project, folder, located.stage, hardware, tasks=tasks)
         for folder in (located.folder, target)
     ]
     changes = _changes(*measured)
     if json_output:
-        output.json(_as_json(located.folder, target, before, after, changes))
+        precision = str(hardware.chosen()["precision"])
+        output.json(_as_json(located.folder, target, before, after, changes, precision))
     _show(output, changes)
     output.success(
         f"{target}: {after / 1e6:,.1f} MB of weights instead of {before / 1e6:,.1f} MB in 32 bits, "
@@ -80,28 +99,23 @@ def quantize(
 
 
 def _measure(
-    config: Config, paths: RunPaths, folder: Path, stage: str, output: Output, *, tasks: bool
+    project: Project, folder: Path, stage: str, hardware: Hardware, *, tasks: bool
 ) -> Results:
     """Perplexity on held-out data, and the scores of the tasks."""
     from chatgpt_cli.evaluation.run import Subject, plan
     from chatgpt_cli.evaluation.run import evaluate as measure
     from chatgpt_cli.interop.huggingface import load_model
-    from chatgpt_cli.training.device import choose_hardware
 
     loaded = load_model(folder)
-    hardware = choose_hardware(
-        config.hardware.model_copy(update={"precision": "float32"}),
-        context_length=loaded.config.context_length,
-    )
     loaded.model.to(hardware.device)
     loaded.model.set_attention(hardware.attention)
-    planned, _ = plan(config, metrics=[], tasks=[])
+    planned, _ = plan(project.config, metrics=[], tasks=[])
     subject = Subject(loaded.model, loaded.tokenizer, folder, stage, hardware)
-    with output.progress("quantize", 1.0) as display:
+    with project.output.progress("quantize", 1.0) as display:
         return measure(
             subject,
-            config,
-            paths,
+            project.config,
+            project.paths,
             planned if tasks else [],
             text=True,
             on_task=lambda status, share: display.update(share, f"{folder.name}: {status}"),
@@ -109,42 +123,57 @@ def _measure(
 
 
 def _changes(before: Results, after: Results) -> list[Change]:
+    from chatgpt_cli.evaluation.statistics import intervals
+
     found: list[Change] = []
     if before.held_out is not None and after.held_out is not None:
-        pairs = before.held_out.loss.perplexity, after.held_out.loss.perplexity
-        found.append((before.held_out.name, "perplexity", *pairs))
+        values = before.held_out.loss.perplexity, after.held_out.loss.perplexity
+        interval = intervals(before.held_out.scores())["perplexity"]
+        size = f"{before.held_out.loss.tokens:,} tokens"
+        found.append(Change(before.held_out.name, "perplexity", *values, interval, size))
     for one, other in zip(before.tasks, after.tasks, strict=True):
+        size = f"{len(one.predictions):,} rows"
         for name, score in one.scores.items():
-            found.append((one.task.name, name, score.value, other.scores[name].value))
+            values = score.value, other.scores[name].value
+            found.append(Change(one.task.name, name, *values, one.intervals[name], size))
     return found
 
 
 def _show(output: Output, changes: list[Change]) -> None:
     rows = [
         [
-            data_name(output, task),
-            metric,
-            f"{old:.4f}",
-            f"{new:.4f}",
-            f"{new / old - 1:+.2%}" if old else "",
+            f"{data_name(output, one.task)}, {output.words(one.size)}",
+            one.metric,
+            f"{one.original:.4f}",
+            f"{one.interval.low:.4f} – {one.interval.high:.4f}",
+            f"{one.quantized:.4f}",
+            f"{one.quantized / one.original - 1:+.2%}" if one.original else "",
         ]
-        for task, metric, old, new in changes
+        for one in changes
     ]
     if rows:
-        columns = ["measured on", "metric", "original", "quantized", "change"]
+        columns = ["measured on", "metric", "original", "95% interval", "quantized", "change"]
         output.table("What quantization changes", columns, rows)
 
 
 def _as_json(
-    source: Path, target: Path, before: int, after: int, changes: list[Change]
+    source: Path, target: Path, before: int, after: int, changes: list[Change], precision: str
 ) -> dict[str, Any]:
     scores = [
-        {"task": task, "metric": metric, "original": old, "quantized": new}
-        for task, metric, old, new in changes
+        {
+            "task": one.task,
+            "metric": one.metric,
+            "original": one.original,
+            "interval": [one.interval.low, one.interval.high],
+            "quantized": one.quantized,
+            "measured_on": one.size,
+        }
+        for one in changes
     ]
     return {
         "model": str(source),
         "path": str(target),
         "bytes": {"float32": before, "quantized": after},
+        "precision": precision,
         "scores": scores,
     }

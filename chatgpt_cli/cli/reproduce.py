@@ -95,7 +95,14 @@ def _evaluate(output: Output, original: Original, target: Path) -> list[ScoreCom
         output.warn("The scores are not repeated: they are not of a model that the run has now.")
         return []
     output.line("Repeating evaluate")
-    project = Project(scored_as_then(original.evaluation, target), RunPaths(target), "", output, [])
+    project = Project(
+        scored_as_then(original.evaluation, target),
+        RunPaths(target),
+        "",
+        output,
+        [],
+        lambda key: ".".join(map(str, key)),
+    )
     measured = score(project, what.metrics, what.tasks, model=None, stage=what.stage)
     return [] if measured is None else compare_scores(original.scores, measured[0])
 

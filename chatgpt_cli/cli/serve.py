@@ -90,7 +90,7 @@ def serve(
         max_queue=settings.max_queue,
     )
     address = listener.getsockname()
-    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    shown = _browsable(address[0])
     project.output.line(f"Model: {opened.folder}")
     if not keys and settings.host not in ("127.0.0.1", "::1", "localhost"):
         project.output.warn("Without --api-key, everyone who reaches this machine may use it.")
@@ -111,6 +111,13 @@ def serve(
         signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])
     project.output.line("Ended.")
+
+
+def _browsable(address: str) -> str:
+    """What to open in a browser: an address that stands for all of a machine's is none."""
+    if address in ("0.0.0.0", "::"):
+        return "localhost"
+    return f"[{address}]" if ":" in address else address
 
 
 def _listen(host: str, port: int) -> socket.socket:

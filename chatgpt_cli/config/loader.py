@@ -28,6 +28,13 @@ class LoadedConfig:
 
     config: Config
     source: str
+    content: YamlSource
+    # What --set gave, by its key.
+    cited: Mapping[Path_, str]
+
+    def place(self, path: Path_) -> str:
+        """Where a setting stands: "file:line", or the --set that gave it."""
+        return _override_of(path, "", self.cited) or self.content.place(path)
 
 
 def load_config(path: Path | None, overrides: list[str]) -> LoadedConfig:
@@ -57,7 +64,7 @@ def load_config(path: Path | None, overrides: list[str]) -> LoadedConfig:
         where = _override(values, override)
         cited[where] = f"--set {override}"
     try:
-        return LoadedConfig(Config.model_validate(values), source)
+        return LoadedConfig(Config.model_validate(values), source, content, cited)
     except ValidationError as error:
         raise _explained(error, content, cited) from error
 
@@ -186,7 +193,7 @@ def _explained(error: ValidationError, content: YamlSource, cited: dict[Path_, s
     )
 
 
-def _override_of(path: Path_, sentence: str, cited: dict[Path_, str]) -> str | None:
+def _override_of(path: Path_, sentence: str, cited: Mapping[Path_, str]) -> str | None:
     """The --set that a fault comes from; between sections, the one whose key it names."""
     if sentence.endswith(" is missing"):
         path = path[:-1] or path

@@ -29,7 +29,7 @@ from chatgpt_cli.data.shards import (
     write_manifest,
 )
 from chatgpt_cli.data.sources import find_files
-from chatgpt_cli.data.survey import SourceFiles, Survey, assigned, survey
+from chatgpt_cli.data.survey import SourceFiles, Survey, assigned, kept_aside, survey
 from chatgpt_cli.errors import ConfigError, DataError, ModelError
 from chatgpt_cli.files import atomic_path
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -108,6 +108,7 @@ def preprocess(
         "rejected": found.rejected.rules,
         "problems": dict(problems.counts),
         "skipped": [f"{p.place}: {p.reason}" for p in problems.first],
+        "kept_aside": kept_aside(sources, config.data, found),
         "vocab_size": tokenizer.vocab_size,
     }
     encoded = work.encode(tokenizer, found)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from chatgpt_cli.errors import DataError
 
 _SHOWN = 10
+# How a place names a row of a file.
+_ROW = re.compile(r":\d+$|, row \d+$")
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,25 @@ def left_out(counts: Counter[str]) -> list[str]:
     return [f"Left out: {counts.total():,} rows ({reasons})"]
 
 
+def alike(problems: Iterable[Problem]) -> list[tuple[Problem, int]]:
+    """The first of each fault in a file, and how many more rows of the file have the same."""
+    counts: dict[tuple[str, str, str | None], list[Problem]] = {}
+    for one in problems:
+        file = _ROW.sub("", one.place)
+        counts.setdefault((file, one.reason, one.field), []).append(one)
+    return [(found[0], len(found) - 1) for found in counts.values()]
+
+
 @dataclass
 class ProblemLog:
-    """Collects problems; with `on_error="stop"` ten of them, or the end, stop the work."""
+    """Collects problems; with `on_error="stop"` ten of them, or the end, stop the work.
+
+    Attributes:
+        setting: the key that `on_error` comes from, if it is one; for the message.
+    """
 
     on_error: Literal["stop", "skip"]
-    setting: str
+    setting: str | None
     counts: Counter[str] = field(default_factory=Counter)
     first: list[Problem] = field(default_factory=list)
 
@@ -56,9 +73,14 @@ class ProblemLog:
         """Raise DataError if there were problems that are not to be skipped."""
         if self.on_error == "skip" or not self.first:
             return
-        lines = "".join(f"\n  {p.place}: {p.reason}" for p in self.first)
+        lines = ""
+        for one, others in alike(self.first):
+            lines += f"\n  {one.place}: {one.reason}"
+            lines += f"\n  … the same in {others} more rows of this file" if others else ""
         count = f"the first {len(self.first)}" if more else str(len(self.first))
         raise DataError(
             f"some of the data cannot be used ({count}):{lines}",
-            remedy=f"Correct these, or leave such rows out with --set {self.setting}=skip.",
+            remedy="Correct these."
+            if self.setting is None
+            else f"Correct these, or leave such rows out with --set {self.setting}=skip.",
         )

@@ -6,7 +6,9 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -241,31 +243,107 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         yield from _read_pairs(file, stream)
         return
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict", newline="")
-    reader = csv.reader(text, delimiter="\t" if file.kind == ".tsv" else ",", strict=True)
+    lines = _CsvLines(text)
+    delimiter = "\t" if file.kind == ".tsv" else ","
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
     try:
-        header = next(reader, None)
-        if not header:
-            return
         while True:
-            start = reader.line_num + 1
-            values = next(reader, None)
+            start = lines.begin_row()
+            try:
+                values = next(reader, None)
+            except csv.Error as error:
+                yield _broken_csv(file, lines, delimiter, error)
+                reader = csv.reader(lines, delimiter=delimiter, strict=True)
+                if header is None:
+                    return
+                continue
             if values is None:
                 return
-            place = f"{file.name}:{start}"
             if not values:
                 continue
-            if len(values) != len(header):
+            if header is None:
+                header = values
+            elif len(values) != len(header):
                 yield Problem(
-                    place, f"{len(values)} columns instead of {len(header)}", "column count"
+                    f"{file.name}:{start}",
+                    f"{len(values)} columns instead of {len(header)}",
+                    "column count",
                 )
-                continue
-            yield Row(place, dict(zip(header, values, strict=True)))
-    except csv.Error as error:
-        yield Problem(f"{file.name}:{reader.line_num}", f"broken CSV ({error})", "broken CSV")
+            else:
+                yield Row(f"{file.name}:{start}", dict(zip(header, values, strict=True)))
     except UnicodeDecodeError as error:
-        yield _not_utf8(file.name, error, reader.line_num + 1, 0)
+        yield _not_utf8(file.name, error, lines.number + 1, 0)
     finally:
         text.detach()
+
+
+class _CsvLines:
+    """The lines of a file, of which those of the row that is being read can be read again.
+
+    Attributes:
+        number: that of the last line that was read, from 1.
+        row: the lines of the row so far.
+    """
+
+    def __init__(self, text: Iterable[str]) -> None:
+        self._text = iter(text)
+        self._again: deque[str] = deque()
+        self.number = 0
+        self.row: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._text)
+        self.number += 1
+        self.row.append(line)
+        return line
+
+    def begin_row(self) -> int:
+        """The number of the line in which the next row begins."""
+        self.row = []
+        return self.number + 1
+
+    def go_back(self, kept: int) -> None:
+        """Read the lines of the row again, but for the first `kept`."""
+        self._again.extendleft(reversed(self.row[kept:]))
+        self.number -= len(self.row) - kept
+        del self.row[kept:]
+
+
+def _broken_csv(file: DataFile, lines: _CsvLines, delimiter: str, error: csv.Error) -> Problem:
+    """What is wrong with the row; the lines that an unclosed quote took in are read again."""
+    first = lines.number - len(lines.row) + 1
+    opened = _opened_quote("".join(lines.row), delimiter)
+    to_the_end = "unexpected end" in str(error)
+    unclosed = opened is not None and (to_the_end or opened + 1 < len(lines.row))
+    lines.go_back(1 if opened is None else opened + 1)
+    reason = "a quote that opens in this line is not closed" if unclosed else str(error)
+    return Problem(f"{file.name}:{first + (opened or 0)}", f"broken CSV ({reason})", "broken CSV")
+
+
+def _opened_quote(row: str, delimiter: str) -> int | None:
+    """The line, from 0, in which the last quoted field of a broken row begins; None without one.
+
+    As the reader: a field is quoted if it begins with a quote, and ends at a single one.
+    """
+    at, opened = 0, None
+    while at < len(row):
+        if row[at] != '"':
+            # To the end of a field without quotes.
+            found = re.compile(f"[{delimiter}\n\r]").search(row, at)
+            if found is None:
+                break
+            at = found.end()
+            continue
+        opened = at
+        end = re.compile('(?:[^"]|"")*+"(?!")').match(row, at + 1)
+        if end is None or row[end.end() : end.end() + 1] not in (delimiter, "\n", "\r"):
+            break
+        at = end.end() + 1
+    return None if opened is None else len(re.findall("\r\n|\r|\n", row[:opened]))
 
 
 def _is_without_header(stream: IO[bytes]) -> bool:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, Literal, TypeVar
 
-from chatgpt_cli.config.schema import Direction, FinetuneTask, ParallelFiles, Rows
+from chatgpt_cli.config.schema import (
+    Direction,
+    FinetuneSection,
+    FinetuneTask,
+    ParallelFiles,
+    Rows,
+)
 from chatgpt_cli.data.formats.classification import LabelledRow
 from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.formats.fields import RowFault
@@ -22,6 +29,8 @@ from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find
 
 OnError = Literal["stop", "skip"]
 _SETTING = "finetune.on_error"
+# Rows of each source that are looked at before the model is loaded.
+_CHECKED = 1000
 T = TypeVar("T")
 
 # The formats that a task of finetuning learns from.
@@ -52,7 +61,7 @@ def read_rows(
     patterns: Sequence[Rows],
     *,
     on_error: OnError,
-    setting: str = _SETTING,
+    setting: str | None = _SETTING,
     limit: int | None = None,
 ) -> RowReport[ChatRow]:
     """Read conversations from files, folders, globs or URLs, whatever their format.
@@ -60,7 +69,7 @@ def read_rows(
     Args:
         patterns: where to look; see `find_files`.
         on_error: "stop" raises at rows that cannot be used, "skip" counts them.
-        setting: the key that `on_error` comes from, for the message.
+        setting: the key that `on_error` comes from, for the message; None if it is none.
         limit: read at most so many rows.
 
     Raises:
@@ -82,6 +91,21 @@ def read_learnt(
     return RowReport(rows, found.formats, found.problems)
 
 
+def check_rows(section: FinetuneSection) -> None:
+    """Look for the files of finetuning, and at their first rows, before anything is loaded.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    wanted = FORMATS_OF[section.task]
+    problems = ProblemLog(section.on_error, _SETTING)
+    for pattern in (*section.data, *section.validation_data):
+        for item in islice(examples([pattern], wanted), _CHECKED):
+            if isinstance(item, Problem):
+                problems.add(item)
+    problems.check()
+
+
 def learnt(found: Recognised, direction: Direction) -> list[ChatRow | TextRow]:
     """What a model learns of a row; nothing of rows with labels or preferences."""
     example = found.example
@@ -90,9 +114,11 @@ def learnt(found: Recognised, direction: Direction) -> list[ChatRow | TextRow]:
     return [example] if isinstance(example, ChatRow | TextRow) else []
 
 
-def read_labelled(patterns: Sequence[Rows], *, on_error: OnError) -> RowReport[LabelledRow]:
+def read_labelled(
+    patterns: Sequence[Rows], *, on_error: OnError, setting: str | None = _SETTING
+) -> RowReport[LabelledRow]:
     """Read texts with the names of their classes; arguments and errors as `read_rows`."""
-    found = _read(patterns, FORMATS_OF["classification"], on_error, _SETTING)
+    found = _read(patterns, FORMATS_OF["classification"], on_error, setting)
     rows = [one.example for one in found.rows if isinstance(one.example, LabelledRow)]
     return RowReport(rows, found.formats, found.problems)
 
@@ -101,7 +127,7 @@ def read_preferences(
     patterns: Sequence[Rows],
     *,
     on_error: OnError,
-    setting: str = _SETTING,
+    setting: str | None = _SETTING,
     limit: int | None = None,
 ) -> RowReport[PreferenceRow]:
     """Read pairs of a better and a worse answer; arguments and errors as `read_rows`."""
@@ -114,7 +140,7 @@ def _read(
     patterns: Sequence[Rows],
     wanted: tuple[str, ...],
     on_error: OnError,
-    setting: str,
+    setting: str | None,
     *,
     limit: int | None = None,
 ) -> RowReport[Recognised]:

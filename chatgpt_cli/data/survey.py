@@ -28,6 +28,8 @@ _ROUND = 20_000_000
 # Text that is judged at one time, in characters: so much that the processor's cache holds it.
 _BATCH_CHARS = 200_000
 _TRAIN, _VALIDATION, _DROPPED = 0, 1, 2
+# Documents of which those kept aside are looked up, and files or rows that are then listed.
+_FEW, _LISTED = 1000, 10
 
 # What the first reading notes of a document.
 _RECORD = np.dtype([("hash", "<u8"), ("length", "<u4"), ("flags", "u1")])
@@ -363,6 +365,25 @@ def assigned(sources: list[SourceFiles], section: DataSection, result: Survey) -
                 if document.copies >= round_:
                     yield document
         start += result.documents[index]
+
+
+def kept_aside(sources: Sequence[SourceFiles], section: DataSection, result: Survey) -> list[str]:
+    """Which files or rows validation has, if there are few documents; `part of` one it shares.
+
+    Empty where the documents are many, or the user named others to validate with.
+    """
+    if len(result.fate) > _FEW or any(source.validation_only for source in sources):
+        return []
+    items = (item for _, item in read_all(sources, section))
+    documents = [item for item in items if isinstance(item, Document)]
+    places = dict.fromkeys(
+        one.place for one, fate in zip(documents, result.fate, strict=True) if fate == _VALIDATION
+    )
+    shared = {one.place for one, fate in zip(documents, result.fate, strict=True) if fate == _TRAIN}
+    if result.tail_character:
+        shared.add(documents[result.tail_document].place)
+    listed = [f"part of {place}" if place in shared else place for place in places]
+    return listed if len(listed) <= _LISTED else []
 
 
 def rounds(source: SourceFiles) -> int:

@@ -43,7 +43,7 @@ def labelled_task(task: TaskSection, config: Config, *, limit: int | None) -> li
     if task.name == HELD_OUT:
         rows = labelled_rows(config.finetune)[1]
     else:
-        rows = read_labelled([task.data], on_error="stop").rows
+        rows = read_labelled([task.data], on_error="stop", setting=None).rows
     if not rows:
         raise DataError("there are no labelled rows in it", place=task.data)
     return rows if limit is None else rows[:limit]

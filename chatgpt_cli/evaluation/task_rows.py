@@ -37,10 +37,10 @@ def read_task(task: TaskSection, *, limit: int | None) -> list[TaskRow]:
         DataError: if there are none, or one cannot be used.
     """
     if task.answer == "choice" and task.prompt is None and task.labels is None:
-        pairs = read_preferences([task.data], on_error="stop", limit=limit).rows
+        pairs = read_preferences([task.data], on_error="stop", setting=None, limit=limit).rows
         return [_pair(pair) for pair in pairs]
     if task.prompt is None:
-        rows = read_rows([task.data], on_error="stop", limit=limit).rows
+        rows = read_rows([task.data], on_error="stop", setting=None, limit=limit).rows
         return [_conversation(row, task) for row in rows]
     records = (
         record for file in find_files(task.data, ROW_SUFFIXES) for record in read_records(file)

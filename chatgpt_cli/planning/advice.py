@@ -9,6 +9,7 @@ from typing import Literal
 from chatgpt_cli.config.model import PRESETS, ModelConfig
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.planning.estimate import COMPUTE_OPTIMAL, StageEstimate, optimal_tokens
+from chatgpt_cli.training.effort import FEW_STEPS
 
 Task = Literal["text", "chat", "qa", "translation", "classification"]
 
@@ -95,7 +96,7 @@ def advise(
     by_name = {estimate.name: estimate for estimate in estimates}
     pretrain, finetune = by_name.get("pretrain"), by_name.get("finetune")
     if pretrain is not None:
-        said += _on_text(pretrain, sizes)
+        said += _on_text(pretrain, sizes, own=config.model.from_ is None)
     own = config.model.from_ is None and task in ("chat", "qa", "text")
     if own and text_tokens is not None and text_tokens < _LANGUAGE_TOKENS:
         said.append(
@@ -122,6 +123,7 @@ def advise(
             "gradients and optimizer; finetune.lora: {} a quarter of that, and it forgets less."
         )
     for estimate in estimates:
+        said += _few_steps(config, estimate)
         if free_memory is not None and estimate.memory > free_memory:
             said.append(
                 f"{estimate.name} needs about {estimate.memory / 1e9:.1f} GB and "
@@ -131,7 +133,18 @@ def advise(
     return said
 
 
-def _on_text(pretrain: StageEstimate, sizes: list[SizeChoice]) -> list[str]:
+def _few_steps(config: Config, estimate: StageEstimate) -> list[str]:
+    section = config.pretrain if estimate.name == "pretrain" else config.finetune
+    if section.budget.unit != "epochs" or estimate.steps >= FEW_STEPS:
+        return []
+    return [
+        f"{estimate.name} is {math.ceil(estimate.steps)} steps of {section.batch_size} sequences, "
+        f"too few to learn much: set a smaller {estimate.name}.batch_size, or more epochs."
+    ]
+
+
+def _on_text(pretrain: StageEstimate, sizes: list[SizeChoice], *, own: bool) -> list[str]:
+    """Of how often the text is read; whether it is enough only for a model from nothing."""
     said = []
     best = next((choice for choice in sizes if choice.best), None)
     if best is not None and not 0.6 < best.parameters / pretrain.parameters < 1.7:
@@ -146,7 +159,7 @@ def _on_text(pretrain: StageEstimate, sizes: list[SizeChoice]) -> list[str]:
             "early_stopping on."
         )
     per_parameter = pretrain.tokens / pretrain.parameters
-    if per_parameter < COMPUTE_OPTIMAL / 10:
+    if own and per_parameter < COMPUTE_OPTIMAL / 10:
         said.append(
             f"The budget reads {per_parameter:.1f} tokens for each parameter; compute is best "
             f"spent at about {COMPUTE_OPTIMAL}. A smaller model would be better after the same "

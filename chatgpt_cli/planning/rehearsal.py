@@ -151,7 +151,10 @@ def _text(config: Config, paths: RunPaths, scratch: RunPaths, tell: Tell) -> tup
         tokens = int(manifest["splits"]["train"]["tokens"])
         return tokens, tokens
     sources = find_sources(config)
-    tell("Reading the text and making a tokenizer of a sample")
+    if tokenizer is None and config.tokenizer.path is None:
+        tell("Reading the text and making a tokenizer of a sample")
+    else:
+        tell("Reading the text")
     problems = ProblemLog(config.data.on_error, "data.on_error")
     found, sample = survey(
         sources, config.data, problems, sample_bytes=config.tokenizer.sample_bytes

@@ -1,8 +1,8 @@
 """What a part of a run is made of: the configuration, the environment and the data.
 
-The preprocessed text has a provenance.json, each stage of training, and the evaluation. One that was
-continued has a session for each time that began with something else. config.yaml of the run
-is made from them: the settings as each part ran.
+The preprocessed text has a provenance.json, each stage of training, and the evaluation. One
+that was continued has a session for each time that began with something else. config.yaml of
+the run is made from them: the settings as each part ran.
 """
 
 from __future__ import annotations

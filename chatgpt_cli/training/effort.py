@@ -9,6 +9,8 @@ import torch
 
 from chatgpt_cli.config.schema import HardwareSection, TrainingSection
 
+# Steps below which a budget of epochs is probably not what was meant.
+FEW_STEPS = 20
 # Seconds of training that compiling must be able to win back; it takes about 20.
 _LONG_RUN_SECONDS = 120
 # Roughly what training reaches without compiling, to tell a long run from a short one.

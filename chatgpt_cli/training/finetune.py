@@ -5,8 +5,9 @@ from __future__ import annotations
 from chatgpt_cli.config.paths import RunPaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.replay import ReplayedBatches
+from chatgpt_cli.data.rows import check_rows
 from chatgpt_cli.errors import ConfigError
-from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.interop.locate import locate_start
 from chatgpt_cli.training.base import Base
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
@@ -52,9 +53,9 @@ def prepare(
             remedy="Add files of rows, such as `data: [my-rows.jsonl]` under finetune; "
             "`chatgpt inspect FILE` says which it can read.",
         )
-    base = Base.load(
-        locate_model(paths, model=None, stage="pretrain", base=config.model.from_), config
-    )
+    located = locate_start(paths, "finetune", base=config.model.from_)
+    check_rows(section)
+    base = Base.load(located, config)
     length = config.sequence_length(section, base.loaded.config.context_length)
     data = load_task(config, base.loaded, length=length, place=str(base.located.folder))
     for text in data.notes:

@@ -24,6 +24,7 @@ from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.checkpoint import Saved, check_optimizer_state, restore_random_state
 from chatgpt_cli.training.device import Hardware
 from chatgpt_cli.training.distributed import gather, rank, total, world_size
+from chatgpt_cli.training.effort import FEW_STEPS
 from chatgpt_cli.training.events import Chosen, Evaluated, Note, Observer, Sampled, StepDone
 from chatgpt_cli.training.memory import advise, fitting_sequences, is_out_of_memory
 from chatgpt_cli.training.metrics_log import MetricsLog
@@ -37,8 +38,6 @@ from chatgpt_cli.training.signals import StopSignals
 from chatgpt_cli.training.validation import ValidationLoss
 from chatgpt_cli.training.watch import Spike, watch_loss
 
-# Steps below which a budget of epochs is probably not what was meant.
-_FEW_STEPS = 20
 # How many evaluations and checkpoints "auto" spreads over the budget.
 AUTO_EVALUATIONS = 20
 _AUTO_CHECKPOINTS = 4
@@ -192,7 +191,7 @@ class Trainer:
         """Few rows in large batches are a step or two, after which nothing is learnt."""
         amount, unit = self.section.budget
         per_epoch = self.train.batches_per_epoch
-        if unit == "epochs" and amount * per_epoch < _FEW_STEPS:
+        if unit == "epochs" and amount * per_epoch < FEW_STEPS:
             steps = max(1, math.ceil(amount * per_epoch))
             self.observe(
                 Note(

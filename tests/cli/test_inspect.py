@@ -10,6 +10,7 @@ from chatgpt_cli.cli.main import main
 from chatgpt_cli.config.schema import TokenizerSection
 from chatgpt_cli.tokenizer.train import train_tokenizer
 from tests.conftest import small_text
+from tests.e2e.test_foreign_start import start
 
 
 def _jsonl(*rows: object) -> bytes:
@@ -158,11 +159,42 @@ def test_unequal_files_are_no_translation(
     Path("chatgpt.yaml").write_text(
         "finetune: {data: [{source: a.en, target: a.zh}]}", encoding="utf-8"
     )
-    found = _inspect([], capsys)
-    (problem,) = found["problems"]
+    assert main(["inspect", "--json"]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem["place"] == "a.en:3" and "a.en has 3 lines and a.zh has 2" in problem["reason"]
     Path("a.zh").write_text("一\n二\n三", encoding="utf-8")
     found = _inspect(["--set", "finetune.direction=both"], capsys)
     assert found["rows"] == 3 and not found["problems"]
     there, back = found["formats"]["translation"]["samples"][0]["views"]
     assert there["spans"][0][0].startswith("user: ") and back["spans"][-1] == ["one\n", True]
+
+
+def test_a_header_that_is_wrong_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And no row that can be used is a failure."""
+    monkeypatch.chdir(tmp_path)
+    Path("faq.csv").write_text("frage,antwort\n" + "a,b\n" * 30, encoding="utf-8")
+    assert main(["inspect", "faq.csv"]) == 1
+    said = capsys.readouterr().out
+    assert said.count("no known format") == 1 and "question, answer;" in said
+    assert "faq.csv:2: " in said and "the same in 29 more rows of this file" in said
+    assert "Name the files" not in said
+    config = "finetune: {data: [faq.csv]}\nmodel: {from: nowhere}"
+    Path("chatgpt.yaml").write_text(config, encoding="utf-8")
+    Path("nowhere").mkdir()
+    # Told before the model is looked into, which is none.
+    assert main(["finetune"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("no known format") == 1 and "the same in 9 more rows" in said
+
+
+def test_with_the_tokenizer_of_the_model_to_start_from(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    start(project, "llama")
+    assert main(["inspect"]) == 0
+    said = capsys.readouterr().out
+    assert "Length in tokens" in said and "There is no tokenizer yet" not in said
+    assert "Next: chatgpt finetune" in said and "Name the files" not in said

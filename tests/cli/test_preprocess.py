@@ -43,3 +43,27 @@ def test_machines_that_cannot_be(
     assert main(["preprocess", "--config", str(project / "chatgpt.yaml"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (project / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fraction", "aside"), [(0.1, "b.txt"), (0.3, "part of a.txt, b.txt"), (0.05, "part of b.txt")]
+)
+def test_few_documents_that_are_kept_aside_are_named(
+    fraction: float,
+    aside: str,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The end of the text may be all of the last file, of which then nothing is learnt."""
+    monkeypatch.chdir(project)
+    text = Path("text.txt").read_text(encoding="utf-8")
+    Path("texts").mkdir()
+    border = len(text) * 9 // 10
+    Path("texts/a.txt").write_text(text[:border], encoding="utf-8")
+    Path("texts/b.txt").write_text(text[border:], encoding="utf-8")
+    settings = ["data.sources=[texts]", "data.split=tail", f"data.validation_fraction={fraction}"]
+    options = [option for setting in settings for option in ("--set", setting)]
+    assert main(["preprocess", *options]) == 0
+    said = capsys.readouterr().out.replace("texts/", "")
+    assert f"Kept aside to validate with, and not learnt: {aside}\n" in said

@@ -1,16 +1,25 @@
 """Whole files of rows: nested, without names, side by side, with the names of classes."""
 
+import csv
+import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatgpt_cli.config.schema import FinetuneSection, ParallelFiles
+from chatgpt_cli.data.problems import Problem
+from chatgpt_cli.data.records import Row
+from chatgpt_cli.data.records import read_rows as read_records
 from chatgpt_cli.data.rows import read_labelled, read_learnt, read_rows
 from chatgpt_cli.data.sft import load_conversations
+from chatgpt_cli.data.sources import find_files
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -90,3 +99,61 @@ def test_plain_text_and_answers_in_one_training(tmp_path: Path, tokenizer: Token
     assert "20 plain text, 20 prompt and completion" in data.notes[0]
     learnt = data.train.batch(0).labels
     assert (learnt == tokenizer.eos_id).any() and (learnt == tokenizer.turn_end_id).any()
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("closing", ['Yes, "until" then', "Yes."])
+def test_an_unclosed_quote_costs_its_own_row_alone(
+    closing: str, ending: str, tmp_path: Path
+) -> None:
+    """The quote that opens in line 5 takes in what follows, up to the next quote or the end."""
+    lines = ["prompt,completion", 'a,"two', 'lines"', "b,x", 'c,"not closed', "d,y"]
+    lines += [f'e,"{closing.replace(chr(34), chr(34) * 2)}"', "f,z"]
+    path = tmp_path / "rows.csv"
+    path.write_bytes((ending.join(lines) + ending).encode())
+    with pytest.raises(DataError, match=r"rows.csv:5: broken CSV \(a quote that opens"):
+        read_rows([str(path)], on_error="stop")
+    report = read_rows([str(path)], on_error="skip")
+    assert report.problems.counts == {"broken CSV": 1}
+    assert [row.messages[1].content for row in report.rows] == [
+        f"two{ending}lines", "x", "y", closing, "z",
+    ]  # fmt: skip
+    assert [row.place.rpartition(":")[2] for row in report.rows] == ["2", "4", "6", "7", "8"]
+
+
+def test_a_quote_that_nothing_closes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('prompt,completion\na,"b"c\nd,"e\nf,g', encoding="utf-8")
+    report = read_rows([str(path)], on_error="skip")
+    assert [problem.place.rpartition(":")[2] for problem in report.problems.first] == ["2", "3"]
+    assert "is not closed" not in report.problems.first[0].reason
+    assert _said(report.rows) == [["f", "g"]]
+
+
+@given(
+    rows=st.lists(
+        st.lists(st.text('ab",\n\r ', max_size=6), min_size=2, max_size=2), min_size=1, max_size=5
+    ),
+    broken=st.integers(0, 5),
+)
+def test_csv_reads_as_the_standard_library_does(rows: list[list[str]], broken: int) -> None:
+    """Whole rows come as written; after a broken one, in a line of its own, the rest does too."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, quoting=csv.QUOTE_ALL)
+    writer.writerow(["x", "y"])
+    writer.writerows(rows[:broken])
+    stream.write('"a"b,c\r\n')
+    writer.writerows(rows[broken:])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.csv"
+        path.write_bytes(stream.getvalue().encode())
+        found = list(read_records(find_files(str(path))[0]))
+    assert [list(one.fields.values()) for one in found if isinstance(one, Row)] == rows
+    assert [one.kind for one in found if isinstance(one, Problem)] == ["broken CSV"]
+
+
+def test_empty_lines_of_a_csv_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\nprompt,completion\n\na,b\n\n", encoding="utf-8")
+    (row,) = read_rows([str(path)], on_error="stop").rows
+    assert row.place.endswith(":4")

@@ -162,7 +162,13 @@ def test_preferences_and_whole_numbers(project: Path) -> None:
     result = json.loads(done.stdout)
     assert result["bytes"]["quantized"] < result["bytes"]["float32"]
     assert {score["metric"] for score in result["scores"]} == {"perplexity", "exact_match", "bleu"}
-    assert "What quantization changes" in done.stderr
+    assert "What quantization changes" in done.stderr and "95% interval" in done.stderr
+    assert {score["measured_on"] for score in result["scores"][1:]} == {"5 rows"}
+    # As `evaluate` measures the same model.
+    done = _chatgpt(project, "evaluate", "--max-rows", "5", "--json")
+    scores = json.loads(done.stdout)
+    assert result["precision"] == scores["precision"] and scores["precision"] in done.stderr
+    assert result["scores"][0]["original"] == scores["held_out"]["perplexity"]
     small = str(Path("run", "quantize", "int4"))
     done = _chatgpt(project, "generate", "--model", small, "--chat", "--seed", "1", "Say dog 1")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr

@@ -46,6 +46,7 @@ _FILES: dict[str, str | bytes] = {
     "elsewhere.yaml": "model:\n  learning_rate: 0.1\n",
     "type.yaml": "pretrain:\n  batch_size: many\n",
     "metric.yaml": "evaluate:\n  tasks:\n    - {name: a, data: rows.jsonl, metrics: [recall]}\n",
+    "away.yaml": "data:\n  sources: [texts.txt]\nfinetune:\n  data:\n    - row.jsonl\n",
     "like.yaml": "evaluate:\n  tasks:\n    - {like: squadd, name: a, data: rows.jsonl}\n",
 }
 
@@ -138,6 +139,10 @@ MISTAKES = [
     # Text.
     (_N, "preprocess --config none.yaml", 2, "names no text", "data.sources", "my-texts"),
     (_N, "preprocess --set data.sources=[texts.txt]", 1, "no file", "texts.txt:", "text.txt?"),
+    (_N, "preprocess --config away.yaml --set model.from=nobody/nothing", 1, "no file",
+     "away.yaml:2: data.sources: texts.txt:", "text.txt?"),
+    (_N, "finetune --config away.yaml --set model.from=nobody/nothing", 1, "no file",
+     "away.yaml:5: finetune.data: row.jsonl:", "rows.jsonl?"),
     (_N, "preprocess --set data.sources=[picture.png]", 1, ".png", "picture.png:", ".jsonl"),
     (_N, "preprocess --set data.sources=[odd://x.txt]", 1, "not known", "odd://x.txt:", "Install"),
     (_N, "preprocess --set data.sources=[folder]", 1, "no text in it", "folder:", "Known are"),
@@ -151,7 +156,7 @@ MISTAKES = [
     (_N, "preprocess --set run_dir=file-not-folder", 2, "a file", "file-not-folder:", "another"),
     # Too early.
     (_N, "pretrain", 1, "no tokenizer", "run/tokenizer:", "chatgpt preprocess"),
-    (_P, "finetune", 1, "no pretrained model", "run:", "chatgpt pretrain"),
+    (_P, "finetune", 1, "no model here", "run:", "pretrain` first, or name one as model.from"),
     (_N, "prefer", 1, "no model here", "run:", "chatgpt pretrain"),
     (_N, "reinforce", 1, "no model here", "run:", "chatgpt pretrain"),
     (_N, "evaluate", 1, "no trained model", "run:", "chatgpt pretrain"),
@@ -185,6 +190,8 @@ MISTAKES = [
     (_T, "evaluate --metric blue", 2, "did you mean bleu", "--metric", "There are"),
     (_T, "evaluate --metric bleu --set evaluate.tasks=[]", 2, "no task", "evaluate.tasks:", "rows"),
     (_T, "evaluate --task sey", 2, "did you mean say", "--task", "There are"),
+    (_T, "evaluate --set evaluate.tasks.0.data=odd.jsonl", 1, "no known", "odd.jsonl:1:",
+     "Correct these.\n"),
     (_T, "evaluate --set evaluate.tasks.0.data=no.jsonl", 1, "no file", "no.jsonl:", "relative"),
     (_T, "compare run", 1, "two runs", "comparing", "RUN_B"),
     (_T, "compare run big", 1, "no evaluation", "big:", "chatgpt evaluate"),

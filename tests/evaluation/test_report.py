@@ -43,6 +43,20 @@ CASES = [
 ]
 
 
+def test_a_few_steps_are_no_trend() -> None:
+    """A loss that falls at each of four steps has not settled, however often it was measured."""
+    losses = [4.0, 3.99, 3.985, 3.984]
+    rows: list[dict[str, object]] = [
+        {"type": kind, "step": step, "loss": loss}
+        for step, loss in enumerate(losses, start=1)
+        for kind in ("train", "validation")
+    ]
+    found = verdict([{"type": "start", "step": 0, "settings": {"batch_size": 4}}, *rows])
+    assert found.kind == "short" and "4 steps" in found.text and "(now 4)" in found.text
+    longer = [{**row, "step": 10 * int(str(row["step"]))} for row in rows]
+    assert verdict(longer).kind == "converged"
+
+
 @pytest.mark.parametrize(("kind", "train", "held_out"), CASES)
 def test_known_shapes(kind: str, train: list[float], held_out: list[float]) -> None:
     found = verdict(_records(train, held_out))

@@ -1,7 +1,7 @@
 """Welch's t-test over seeds, beside scipy's."""
 
 import pytest
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from chatgpt_cli.evaluation.seeds import spread, t_quantile, t_tail, welch
 

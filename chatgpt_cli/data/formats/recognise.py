@@ -112,8 +112,8 @@ def _unknown(row: Row) -> RowFault:
     hint = f"; did you mean {near[0]}?" if near else "."
     return RowFault(
         f"no known format has these fields ({listed(map(str, row.fields))}){hint} Known are: "
-        "messages; ShareGPT conversations; instruction, output; prompt, completion; context, "
-        "question, answers; source, target (or two language columns); text, label; prompt, "
-        "chosen, rejected; text",
+        "messages; ShareGPT conversations; instruction, output; prompt, completion; question, "
+        "answer; context, question, answers; source, target (or two language columns); text, "
+        "label; prompt, chosen, rejected; text",
         kind="unknown format",
     )
