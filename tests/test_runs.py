@@ -107,9 +107,13 @@ def test_scores_of_an_unfinished_or_earlier_model_are_told(
     capsys.readouterr()
     assert main(["evaluate", "--metric", "perplexity"]) == 0
     said = capsys.readouterr()
-    assert "pretrain has not ended; it stands at step 8, and its budget is 12 steps" in (
-        said.out + said.err
+    assert "pretrain has not ended; it stands at step 8, and its budget is 12 steps" in " ".join(
+        (said.out + said.err).split()
     )
+    assert main(["generate", "Once", "--max-tokens", "1"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the model of step 8: pretrain has not ended" in said
+    assert "Go on with it: chatgpt pretrain --resume" in said
     assert main(["pretrain", "--resume"]) == 0
     capsys.readouterr()
     old = "The scores are of pretrain step 8, the model of today is pretrain step 12"

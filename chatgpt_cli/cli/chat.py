@@ -60,6 +60,7 @@ def chat(
     """
     project = open_project(config, set_ or [], json_output=True)
     opened = options.open_model(project, model=model, stage=stage)
+    options.warn_if_unfinished(project, opened)
     options.require_speech(opened)
 
     from chatgpt_cli.generation.conversation import Conversation

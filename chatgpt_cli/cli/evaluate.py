@@ -156,25 +156,11 @@ def score(
         )
     if not this_rank().is_first:
         return None
-    _note_unfinished(project, opened.stage, results)
+    if note := options.unfinished(project, opened):
+        results.notes.append(note)
     content = write_results(project.paths.evaluate, subject, results)
     record_evaluation(project.paths, project.config, content, hardware.chosen())
     return content, results, opened
-
-
-def _note_unfinished(project: Project, stage: str, results: Results) -> None:
-    """Say so if the stage whose model is scored has not come to its end."""
-    from chatgpt_cli.config.paths import STAGES
-    from chatgpt_cli.runs import stage_progress
-
-    name = next((one for one in STAGES if one == stage), None)
-    now = None if name is None else stage_progress(project.paths.stage(name))
-    if name is None or now is None or now.finished:
-        return
-    budget = getattr(project.config, name).budget
-    results.notes.append(
-        f"{name} has not ended; it stands at step {now.step:,}, and its budget is {budget}."
-    )
 
 
 def _following(project: Project, opened: OpenModel, model: Path | None, stage: Stage) -> str:
@@ -247,7 +233,8 @@ def data_name(output: Output, task: str) -> str:
     return output.words(task) if task in get_args(HeldOutName) else task
 
 
-def _row(task: str, name: str, score: Score, interval: Interval, size: str) -> list[str]:
-    low, high = (f"{end:.{score.digits}f}" for end in (interval.low, interval.high))
-    value = f"{score.value:.{score.digits}f}"
-    return [task, name, value, f"{low} – {high}", size]
+def _row(task: str, name: str, score: Score, interval: Interval | None, size: str) -> list[str]:
+    value, ends = f"{score.value:.{score.digits}f}", "–"
+    if interval is not None:
+        ends = f"{interval.low:.{score.digits}f} – {interval.high:.{score.digits}f}"
+    return [task, name, value, ends, size]

@@ -111,6 +111,7 @@ def generate(
     project = open_project(config, set_ or [], json_output=True)
     prompts = _prompts(project, prompt, file=file, samples=samples)
     opened = options.open_model(project, model=model, stage=stage)
+    options.warn_if_unfinished(project, opened)
     if opened.loaded.config.labels:
         _classify(project, opened, prompts, json_output=json_output)
         return

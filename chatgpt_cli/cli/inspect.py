@@ -130,6 +130,8 @@ def _show(project: Project, inspection: RowInspection, *, configured: bool) -> N
     for found in inspection.formats.values():
         for sample in found.samples:
             _show_sample(output, sample)
+    if note := inspection.unknown.note():
+        output.warn(note)
     _show_duplicates(output, inspection)
     _show_problems(output, inspection)
     trained = [name for name in inspection.formats if name != "judged answer"]
@@ -241,6 +243,10 @@ def _as_json(inspection: RowInspection) -> dict[str, Any]:
             for name, found in inspection.formats.items()
         },
         "lengths": None if lengths is None else vars(lengths),
+        "unknown_characters": {
+            "share": inspection.unknown.share,
+            "characters": [one for one, _ in inspection.unknown.characters.most_common(100)],
+        },
         "labels": dict(inspection.labels.most_common()),
         "duplicates": [{"place": place, "first": first} for place, first in inspection.duplicates],
         "problems": [vars(problem) for problem in inspection.problems],

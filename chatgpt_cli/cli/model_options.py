@@ -130,6 +130,32 @@ def open_model(project: Project, *, model: Path | None, stage: Stage) -> OpenMod
     return OpenModel(loaded, located.folder, located.stage, project.config.finetune.task)
 
 
+def unfinished(project: Project, opened: OpenModel) -> str | None:
+    """That the stage of the run's own model has not come to its end, and which step this is."""
+    from chatgpt_cli.checkpoints import step_of
+    from chatgpt_cli.config.paths import STAGES
+    from chatgpt_cli.runs import stage_progress
+
+    name = next((one for one in STAGES if one == opened.stage), None)
+    if name is None:
+        return None
+    stage = project.paths.stage(name)
+    now = stage_progress(stage)
+    if now is None or now.finished or opened.folder.parent != stage.checkpoints:
+        return None
+    return (
+        f"This is the model of step {step_of(opened.folder):,}: {name} has not ended; it stands "
+        f"at step {now.step:,}, and its budget is {getattr(project.config, name).budget}. "
+        f"Go on with it: chatgpt {same_run(name, '--resume')}"
+    )
+
+
+def warn_if_unfinished(project: Project, opened: OpenModel) -> None:
+    """Tell who talks to a model that its training was stopped, or goes on."""
+    if said := unfinished(project, opened):
+        project.output.warn(said)
+
+
 def open_engine(
     project: Project,
     opened: OpenModel,

@@ -163,7 +163,9 @@ def _show(output: Output, run: RunReport) -> None:
             task,
             name,
             f"{metric['value']:.{metric['digits']}f}",
-            f"{metric['interval'][0]:.{metric['digits']}f} – "
+            "–"
+            if metric["interval"] is None
+            else f"{metric['interval'][0]:.{metric['digits']}f} – "
             f"{metric['interval'][1]:.{metric['digits']}f}",
         ]
         for task, entry in run.evaluation.content["tasks"].items()

@@ -66,6 +66,7 @@ def serve(
     )
     listener = _listen(settings.host, settings.port)
     opened = options.open_model(project, model=model, stage=stage)
+    options.warn_if_unfinished(project, opened)
     options.require_speech(opened)
 
     from chatgpt_cli.generation.engine import Engine

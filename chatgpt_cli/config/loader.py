@@ -174,8 +174,12 @@ def _override(values: dict[str, Any], text: str) -> Path_:
 def _explained(error: ValidationError, content: YamlSource, cited: dict[Path_, str]) -> ConfigError:
     problems = []
     for path, sentence in _sentences(error):
-        place = _override_of(path, sentence, cited) or _line_of(path, sentence, content)
-        problems.append(f"{place}: {sentence}")
+        override = _override_of(path, sentence, cited)
+        if override is None and (slips := content.slips_at(path)):
+            problems += [f"{content.name}:{one.line}: {one}" for one in slips]
+            continue
+        problems.append(f"{override or _line_of(path, sentence, content)}: {sentence}")
+    problems = list(dict.fromkeys(problems))
     more = len(problems) - _SHOWN
     listed = "\n  ".join(problems[:_SHOWN]) + (f"\n  … and {more} more" if more > 0 else "")
     if len(problems) == 1:

@@ -10,11 +10,14 @@ from typing import Any
 import yaml
 
 from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.full_width import Slip, slips_in_yaml
 
 Path_ = tuple[str | int, ...]
 _DEEPEST = 50
 # With aliases a small file can stand for a huge one.
 _MOST_VALUES = 100_000
+_SHOWN = 10
+_TEXT_IN_QUOTES = "If it belongs to a text, put the whole text into quotes."
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,6 +47,21 @@ class YamlSource:
     name: str
     values: Mapping[str, Any]
     lines: Mapping[Path_, int]
+    # Full-width characters at places for syntax.
+    slips: tuple[Slip, ...] = ()
+
+    def slips_at(self, path: Path_) -> list[Slip]:
+        """Those in the lines of a value, which may be the cause of what is wrong with it."""
+        if not path or path not in self.lines:
+            return []
+        first = self.lines[path]
+        after = [
+            line
+            for other, line in self.lines.items()
+            if line > first and other[: len(path)] != path
+        ]
+        end = min(after, default=None)
+        return [one for one in self.slips if first <= one.line and (not end or one.line < end)]
 
     def place(self, path: Path_) -> str:
         """ "file:line" of a value, or of the nearest thing around it."""
@@ -90,24 +108,53 @@ def read_yaml(name: str, data: bytes) -> YamlSource:
     values = _Builder(name, lines).build(node, ()) if node is not None else {}
     if values is None:
         values = {}
+    slips = slips_in_yaml(text)
     if not isinstance(values, dict):
+        if slips:
+            raise _full_width(name, slips)
         raise ConfigError(
             "the file must hold `key: value` lines",
             place=f"{name}:1",
             remedy="`chatgpt init` writes an example.",
         )
-    return YamlSource(name, values, lines)
+    return YamlSource(name, values, lines, tuple(slips))
 
 
 def _not_yaml(name: str, text: str, error: Exception) -> ConfigError:
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else 1
+    context = getattr(error, "context_mark", None)
+    if slips := _slips_before(text, min(line, context.line + 1) if context else line, line):
+        return _full_width(name, slips)
     shown = text.splitlines()[line - 1] if mark and line <= len(text.splitlines()) else ""
     what = getattr(error, "problem", None) or str(error).splitlines()[0]
     remedy = "Check the indentation, colons and quotes there."
     if shown[: len(shown) - len(shown.lstrip())].count("\t") or "'\\t'" in what:
         what, remedy = "a tab is used for indentation", "Indent with spaces."
     return ConfigError(f"this is not YAML: {what}", place=f"{name}:{line}", remedy=remedy)
+
+
+def _slips_before(text: str, first: int, last: int) -> list[Slip]:
+    """Those in these lines, and in the ones directly before: YAML notices a key a line late."""
+    slips = slips_in_yaml(text)
+    of_line = {one.line for one in slips}
+    lines = text.splitlines()
+    while first > 1 and (first - 1 in of_line or not lines[first - 2].strip()):
+        first -= 1
+    if not any(first <= one.line <= last for one in slips):
+        return []
+    # After a key, ： is none of a text's: the others need not be found one by one.
+    return [one for one in slips if first <= one.line <= last or one.character == "："]
+
+
+def _full_width(name: str, slips: list[Slip]) -> ConfigError:
+    if len(slips) == 1:
+        return ConfigError(str(slips[0]), place=f"{name}:{slips[0].line}", remedy=_TEXT_IN_QUOTES)
+    return ConfigError(
+        "full-width characters stand where YAML needs others:"
+        + "".join(f"\n  {name}:{one.line}: {one}" for one in slips[:_SHOWN]),
+        remedy=_TEXT_IN_QUOTES,
+    )
 
 
 class _Builder:

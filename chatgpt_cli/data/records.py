@@ -17,6 +17,7 @@ from chatgpt_cli.data.nested import rows_in
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.sources import DataFile
 from chatgpt_cli.errors import ChatGPTError, DataError
+from chatgpt_cli.full_width import slip_in_json
 from chatgpt_cli.tokenizer.tokenizer import whole_characters
 
 _PIECE = 1 << 20
@@ -159,6 +160,10 @@ def _read_jsonl(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         except (ValueError, RecursionError) as error:
             column = f", column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            if isinstance(error, json.JSONDecodeError) and (slip := slip_in_json(text, error)):
+                fault = f"the line is not JSON ({what}{column}): {slip}"
+                yield Problem(place, fault, "not JSON")
+                continue
             # Held back, because the last line of a file has a cause of its own.
             held = Problem(place, f"the line is not JSON ({what}{column})", "not JSON")
             continue
@@ -216,12 +221,10 @@ def _read_json(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
         yield _not_utf8(file.name, error, 1, 0)
         return
     except json.JSONDecodeError as error:
-        yield Problem(
-            f"{file.name}:{error.lineno}",
-            f"the file is not JSON ({error.msg}, column {error.colno}). With one object in each "
-            "line, name it .jsonl",
-            "not JSON",
-        )
+        reason = f"the file is not JSON ({error.msg}, column {error.colno})"
+        slip = slip_in_json(error.doc, error)
+        reason += f": {slip}" if slip else ". With one object in each line, name it .jsonl"
+        yield Problem(f"{file.name}:{error.lineno}", reason, "not JSON")
         return
     except (ValueError, RecursionError) as error:
         yield Problem(file.name, f"the file is not JSON ({error})", "not JSON")

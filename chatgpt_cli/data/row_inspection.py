@@ -20,6 +20,7 @@ from chatgpt_cli.data.formats.translation import TranslationRow
 from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.row_encoder import RowEncoder
 from chatgpt_cli.data.rows import FORMATS_OF, examples
+from chatgpt_cli.data.unknown_characters import UnknownCharacters
 from chatgpt_cli.tokenizer.chat import Message
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -85,6 +86,8 @@ class RowInspection:
     # Rows that were there before, with the place of the first one.
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     lengths: Lengths | None = None
+    # Those that the tokenizer writes as bytes.
+    unknown: UnknownCharacters = field(default_factory=lambda: UnknownCharacters(None))
 
     @property
     def rows(self) -> int:
@@ -120,6 +123,7 @@ def inspect_rows(
     """
     inspection = RowInspection()
     seer = _Seer(section, tokenizer, length)
+    inspection.unknown = seer.unknown
     seen: dict[bytes, str] = {}
     measured: list[tuple[int, str]] = []
     truncated = 0
@@ -184,6 +188,7 @@ class _Seer:
         self._section = section
         self._tokenizer = tokenizer
         self._limit = length or 1 << 30
+        self.unknown = UnknownCharacters(tokenizer)
 
     def views(self, example: Example, *, shown: bool) -> tuple[View, ...]:
         """The sequences of a row: two of a preference and of a translation both ways.
@@ -226,6 +231,7 @@ class _Seer:
         if self._tokenizer is None:
             return _untokenized(row, title)
         whole = RowEncoder(self._section, self._tokenizer, 1 << 30).rendered(row)[0]
+        self.unknown.count(whole.ids)
         fitting = whole
         if len(whole.ids) > self._limit:
             fitting = RowEncoder(self._section, self._tokenizer, self._limit).rendered(row)[0]
@@ -253,7 +259,10 @@ class _Seer:
         if self._tokenizer is None:
             return View("", tuple(spans), sum(map(len, row.texts)))
         # One special token before each text and one at the end.
-        length = sum(len(self._tokenizer.encode(text)) + 1 for text in row.texts) + 1
+        texts = [self._tokenizer.encode(text) for text in row.texts]
+        for ids in texts:
+            self.unknown.count(ids)
+        length = sum(len(ids) + 1 for ids in texts) + 1
         return View("", tuple(spans), length, cut=length > self._limit)
 
 

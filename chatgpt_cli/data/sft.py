@@ -11,6 +11,7 @@ from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
 from chatgpt_cli.data.rows import RowReport, read_learnt
 from chatgpt_cli.data.split import divide_rows, text_of
+from chatgpt_cli.data.unknown_characters import UnknownCharacters
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -38,6 +39,8 @@ def load_conversations(
     encoder = RowEncoder(section, tokenizer, sequence_length)
     train = _encoded(encoder, rows, tokenizer)
     validation = _encoded(encoder, held_out, tokenizer)
+    unknown = UnknownCharacters(tokenizer)
+    unknown.count(train.ids)
     batches = PackedBatches(
         train,
         batch_size=section.batch_size,
@@ -48,7 +51,8 @@ def load_conversations(
     return ConversationData(
         batches,
         HeldOutRows(validation, sequence_length),
-        _notes(report, len(validation), encoder, train, batches),
+        _notes(report, len(validation), encoder, train, batches)
+        + [note for note in [unknown.note()] if note],
     )
 
 

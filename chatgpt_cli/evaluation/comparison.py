@@ -64,7 +64,7 @@ class ComparedMetric:
     digits: int
     rows: int
     values: list[float]
-    intervals: list[Interval]
+    intervals: list[Interval | None]
     # One for each run but the first; none where runs form groups.
     against: list[Against]
     # One for each group, and for each but the first; none where no runs form a group.

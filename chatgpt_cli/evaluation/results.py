@@ -101,7 +101,7 @@ def _losses(held_out: HeldOut) -> dict[str, Any]:
         "token_accuracy": held_out.loss.accuracy,
         "tokens": held_out.loss.tokens,
         "documents": len(held_out.documents),
-        "intervals": {name: [one.low, one.high] for name, one in ranges.items()},
+        "intervals": {name: one and [one.low, one.high] for name, one in ranges.items()},
     }
 
 

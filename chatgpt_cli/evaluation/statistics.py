@@ -45,14 +45,18 @@ class Difference:
     p: float
 
 
-def intervals(scores: Mapping[str, Score], *, seed: int = 0) -> dict[str, Interval]:
-    """A 95% interval for each score of the same rows.
+def intervals(scores: Mapping[str, Score], *, seed: int = 0) -> dict[str, Interval | None]:
+    """A 95% interval for each score of the same rows; None where one row cannot tell it.
 
     Shares of rows that are right or wrong get Wilson's interval (1927), which holds
     where a bootstrap cannot: of 50 right answers out of 50 all samples are equal. All
     others get the bias-corrected and accelerated bootstrap (Efron 1987).
     """
-    found = {name: wilson(score) for name, score in scores.items() if is_share(score)}
+    found: dict[str, Interval | None] = {
+        name: wilson(score) if is_share(score) else None
+        for name, score in scores.items()
+        if is_share(score) or len(score.rows) < 2
+    }
     others = {name: score for name, score in scores.items() if name not in found}
     if others:
         samples = _bootstrap(list(others.values()), seed)

@@ -36,7 +36,7 @@ class TaskResult:
 
     task: TaskSection
     scores: dict[str, Score]
-    intervals: dict[str, Interval]
+    intervals: dict[str, Interval | None]
     predictions: list[dict[str, Any]]
     seconds: float
     # Prompts that did not fit the context and were cut.
@@ -59,8 +59,8 @@ class TaskResult:
         interval = self.intervals[name]
         return {
             "value": score.value,
-            "interval": [interval.low, interval.high],
-            "interval_method": interval.method,
+            "interval": interval and [interval.low, interval.high],
+            "interval_method": interval and interval.method,
             "better": score.better,
             "digits": score.digits,
             "signature": score.signature,

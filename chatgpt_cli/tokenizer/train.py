@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sentencepiece
 
 from chatgpt_cli.config.schema import TokenizerSection
-from chatgpt_cli.errors import ConfigError
+from chatgpt_cli.errors import ChatGPTError, ConfigError
 from chatgpt_cli.tokenizer.own import OwnTokenizer
 from chatgpt_cli.tokenizer.special import BOS, EOS, PAD, SPECIAL_TOKENS, UNK
 
 _BYTE_PIECES = 256
 # SentencePiece takes sentences; longer lines are cut so that no text is left out.
 _LONGEST = 4000
+# That are tried where there is little text.
+_SIZES = (280, 300, 320, 350, 400, 450, 512, 640, 768, *range(1024, 4097, 256))
 
 
 def train_tokenizer(texts: Iterable[str], section: TokenizerSection) -> OwnTokenizer:
@@ -77,6 +79,26 @@ def _options(section: TokenizerSection) -> dict[str, Any]:
         "num_threads": 1,
         "minloglevel": 3,
     }
+
+
+def fitting_vocab_size(texts: Sequence[str], wanted: int) -> int:
+    """The size nearest to `wanted` that a tokenizer with default settings can have.
+
+    Tried on the texts' different lines, and on four fifths of them, because cleaning,
+    deduplication and held-out documents will take some away. `wanted` if none fits.
+    """
+    lines = list(dict.fromkeys(line for text in texts for line in text.splitlines(keepends=True)))
+    fewer = [line for number, line in enumerate(lines) if number % 5]
+    sizes = sorted({*_SIZES, wanted}, key=lambda size: abs(size - wanted))
+    return next((s for s in sizes if _is_possible(lines, s) and _is_possible(fewer, s)), wanted)
+
+
+def _is_possible(lines: list[str], size: int) -> bool:
+    try:
+        train_tokenizer(lines, TokenizerSection(vocab_size=size))
+    except ChatGPTError:
+        return False
+    return True
 
 
 def _sentences(texts: Iterable[str]) -> Iterator[str]:

@@ -30,6 +30,14 @@ FAULTS = [
     ("pretrain: [1, 2]\n", ":1", "section"),
     ("x: [1, 2\n", "", "not YAML"),
     ("[" * 3000, "", "not YAML"),
+    ("pretrain:\n  budget：3 epochs\nseed: 1\n", ":2", "a full-width ：; write : and a space"),
+    ("run_dir：runs/a\n\nseed: 1\n", ":1", "a full-width ："),
+    ("run_dir：runs/a\n", ":1", "a full-width ："),
+    ("data:\n  sources: ［a.txt］\n", ":2", "a full-width ［; write ["),
+    ("data:\n  sources: [a.txt，b.txt］\nseed: 1\n", ":2", "a full-width ，; write ,"),
+    ("seed: “1”\n", ":1", 'a full-width “; write "'),
+    ("seed: 1\n＃ note: x\n", ":2", "a full-width ＃; write #"),
+    ("model:\n\u3000preset: nano\n", ":2", "ordinary spaces"),
 ]
 
 
@@ -40,6 +48,22 @@ def test_faults_name_line_and_remedy(text: str, line: str, words: str, tmp_path:
     with pytest.raises(ConfigError) as error:
         load_config(path, [])
     assert f"my.yaml{line}" in str(error.value) and words in str(error.value)
+
+
+def test_full_width_punctuation_in_text_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    text = "finetune:\n  system_prompt: “你”：［好］\npretrain:\n  sample_prompts: [你：, “a”]\n"
+    path.write_text(text, encoding="utf-8")
+    assert load_config(path, []).config.finetune.system_prompt == "“你”：［好］"
+    path.write_text(f"{text}seed: x\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="whole number") as error:
+        load_config(path, [])
+    assert "full-width" not in str(error.value)
+    block = "generate:\n  system_prompt: |\n    a：［b］\n  # x：“y”\n  top_p: x\n"
+    path.write_text(block, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_config(path, [])
+    assert "my.yaml:5" in str(error.value) and "full-width" not in str(error.value)
 
 
 def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.packing import pack
 from chatgpt_cli.data.row_encoder import RowEncoder
+from chatgpt_cli.data.row_inspection import inspect_rows
 from chatgpt_cli.data.sft import load_conversations
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.chat import Message, render
@@ -99,6 +100,25 @@ def test_long_prompts_are_cut_and_the_answer_stays(tmp_path: Path, tokenizer: To
     wanted = [*tokenizer.encode("a red kite"), END]
     for labels in batch.labels.tolist():
         assert [label for label in labels if label != IGNORE] == wanted
+
+
+def test_characters_that_the_tokenizer_does_not_know_are_told(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    assert not any("bytes" in note for note in _data(tmp_path, tokenizer, ROWS).notes)
+    rare = [*ROWS, ("say", "好")]
+    assert not any("bytes" in note for note in _data(tmp_path, tokenizer, rare).notes)
+    rows = [(f"say {n}", "猫猫猫和狗狗") for n in range(100)]
+    (note,) = (note for note in _data(tmp_path, tokenizer, rows).notes if "bytes" in note)
+    assert "猫 狗 和" in note and "data.sources" in note
+    path = tmp_path / "seen.jsonl"
+    turns = [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in rows]
+    path.write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    found = inspect_rows([str(path)], FinetuneSection(), tokenizer, length=64, samples=1).unknown
+    assert found.characters == {"猫": 300, "狗": 200, "和": 100} and found.bytes == 1800
+    assert f"{found.share:.1%} of the rows' tokens" in str(found.note())
+    unknown = inspect_rows([str(path)], FinetuneSection(), None, length=None, samples=1).unknown
+    assert unknown.note() is None
 
 
 def test_answer_that_is_too_long_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -11,6 +11,7 @@ from sacrebleu.significance import PairedTest
 from chatgpt_cli.config.schema import TaskSection
 from chatgpt_cli.evaluation.metrics import METRICS
 from chatgpt_cli.evaluation.metrics.score import Answers, Score, mean_score, ratio
+from chatgpt_cli.evaluation.report.scores import score_table
 from chatgpt_cli.evaluation.statistics import difference, holm, intervals, wilson
 
 _ROWS = 150
@@ -71,6 +72,7 @@ def test_95_of_100_intervals_hold_the_truth(
         # A hundred test sets share their bootstrap's draws, which takes most of the time.
         scores = {str(number): draw() for number in range(100)}
         for name, found in intervals(scores, seed=seed).items():
+            assert found is not None
             value = scores[name].value
             held += found.low <= truth <= found.high
             low, high = (value + (end - value) * 1.645 / 1.96 for end in (found.low, found.high))
@@ -98,8 +100,25 @@ def test_all_right_is_not_certainty() -> None:
     assert intervals({"a": mean_score([1.0] * 50)})["a"] == found
 
 
+def test_a_single_row_has_no_interval_unless_it_is_right_or_wrong() -> None:
+    found = intervals({"a": mean_score([2.04]), "b": mean_score([1.0])})
+    assert found["a"] is None and found["b"] is not None and found["b"].low < 0.3
+    content = {
+        "held_out": {
+            "data": "held-out text",
+            "perplexity": 2.04,
+            "documents": 1,
+            "intervals": {"perplexity": None},
+        },
+        "tasks": {},
+    }
+    table = score_table(content)
+    assert "2.04" in table and "…" not in table
+
+
 def test_a_score_without_spread_has_no_width() -> None:
     found = intervals({"a": mean_score([0.5] * 20)})["a"]
+    assert found is not None
     assert found.low == pytest.approx(0.5) and found.high == pytest.approx(0.5)
 
 

@@ -28,17 +28,18 @@ def score_table(content: dict[str, Any]) -> str:
     rows = []
     held_out = [one] if (one := content.get("held_out")) is not None else []
     for entry in (*held_out, *content.get("texts", {}).values()):
-        for name, (low, high) in entry["intervals"].items():
+        for name, ends in entry["intervals"].items():
             digits = 2 if name == "perplexity" else 3
             value, size = entry[name], f"{entry['documents']:,}"
             data = VALIDATION_TEXT if entry["data"] == "held-out text" else entry["data"]
-            rows.append(_row(data, name, value, low, high, digits, size, None))
+            rows.append(_row(data, name, value, ends, digits, size, None))
     for task, entry in content["tasks"].items():
         for name, metric in entry["metrics"].items():
-            low, high = metric["interval"]
             whole = _whole(metric["better"], metric["digits"], metric["value"])
             size = f"{entry['rows']:,}"
-            rows.append(_row(task, name, metric["value"], low, high, metric["digits"], size, whole))
+            rows.append(
+                _row(task, name, metric["value"], metric["interval"], metric["digits"], size, whole)
+            )
     for above, row in reversed(list(pairwise([[""], *rows]))):
         row[0] = "" if row[0] == above[0] else row[0]
     return table(SCORE_COLUMNS, rows, {4}) if rows else ""
@@ -48,14 +49,16 @@ def _row(
     task: str,
     name: str,
     value: float,
-    low: float,
-    high: float,
+    ends: list[float] | None,
     digits: int,
     size: str,
     whole: float | None,
 ) -> list[str]:
-    drawn = "" if whole is None else _bar(value, low, high, whole)
-    interval = f"{low:.{digits}f} … {high:.{digits}f}"
+    drawn = interval = ""
+    if ends is not None:
+        low, high = ends
+        drawn = "" if whole is None else _bar(value, low, high, whole)
+        interval = f"{low:.{digits}f} … {high:.{digits}f}"
     return [
         escape(task),
         escape(name.replace("_", " ")),
