@@ -12,7 +12,7 @@ from chatgpt_cli.config.loader import load_config
 def _english(kilobytes: int) -> str:
     """Few words in ever other orders: little for a tokenizer to learn."""
     drawn = random.Random(0)
-    words = "the cat dog saw a red kite and ran home".split()
+    words = ["the", "cat", "dog", "saw", "a", "red", "kite", "and", "ran", "home"]
     lines = (" ".join(drawn.choices(words, k=8)) for _ in range(30 * kilobytes))
     return "\n\n".join(lines)[: 1000 * kilobytes]
 
