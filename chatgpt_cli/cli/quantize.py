@@ -29,7 +29,7 @@ class Change:
     metric: str
     original: float
     quantized: float
-    # In which the original's true score probably lies; None of a single document or row.
+    # In which the original's true score probably lies; none of a single document.
     interval: Interval | None
     size: str
 
@@ -145,7 +145,7 @@ def _show(output: Output, changes: list[Change]) -> None:
             f"{data_name(output, one.task)}, {output.words(one.size)}",
             one.metric,
             f"{one.original:.4f}",
-            "" if one.interval is None else f"{one.interval.low:.4f} – {one.interval.high:.4f}",
+            "–" if one.interval is None else f"{one.interval.low:.4f} – {one.interval.high:.4f}",
             f"{one.quantized:.4f}",
             f"{one.quantized / one.original - 1:+.2%}" if one.original else "",
         ]
