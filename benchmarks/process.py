@@ -62,7 +62,7 @@ def _measure(log: Path, command: list[str]) -> int:
 
 def chatgpt(*arguments: str) -> list[str]:
     """The command line of this project's program, in this environment; it speaks English."""
-    return [sys.executable, "-m", "chatgpt_cli", "--lang", "en", *arguments]
+    return [sys.executable, "-m", "chatgpt_cli", *arguments, "--lang", "en"]
 
 
 def module(name: str, *arguments: str) -> list[str]:

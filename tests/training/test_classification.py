@@ -238,6 +238,8 @@ def test_masked_language_modeling_goes_on_with_plain_text(
     capsys.readouterr()
     assert main(["generate", "the [MASK] and the dog", *options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["filled"]
+    (labelled / "rows.jsonl").write_text('{"prompt": "Hi", "completion": "Yes."}\n' * 9)
+    options += ["--set", f"finetune.data=[{labelled / 'rows.jsonl'}]"]
     assert main(["finetune", *options, "--set", "finetune.task=chat", "--restart"]) == 2
     assert "cannot write" in capsys.readouterr().err
 
