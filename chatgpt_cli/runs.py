@@ -17,6 +17,7 @@ from chatgpt_cli.checkpoints import (
     read_progress,
     step_of,
 )
+from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import STAGES, RunPaths, StagePaths
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.files import discard
@@ -153,11 +154,10 @@ def _scores(results: dict[str, Any]) -> dict[str, Scored]:
             for task, entry in results["tasks"].items()
             for name, metric in entry["metrics"].items()
         }
-        held_out = results.get("held_out") or {}
-        if (bits := held_out.get("bits_per_byte")) is not None:
-            ends = _interval(held_out.get("intervals", {}).get("bits_per_byte"))
-            name = f"{held_out['data']} bits_per_byte"
-            found[name] = Scored(float(bits), _BITS_DIGITS, ends)
+        for one in filter(None, (results.get("held_out"), *results.get("texts", {}).values())):
+            if (bits := one.get("bits_per_byte")) is not None:
+                ends = _interval(one.get("intervals", {}).get("bits_per_byte"))
+                found[f"{one['data']} bits_per_byte"] = Scored(float(bits), _BITS_DIGITS, ends)
         return found
     except UNREADABLE:
         return {}
@@ -187,7 +187,7 @@ def _outdated(paths: RunPaths, results: dict[str, Any]) -> str | None:
         return None
     return (
         f"The scores are of {stage} step {step:,}, the model of today is {trained[-1]} step "
-        f"{today:,}: `chatgpt evaluate` scores that."
+        f"{today:,}: `chatgpt {same_run('evaluate', run=paths.root)}` scores that."
     )
 
 

@@ -15,8 +15,14 @@ from chatgpt_cli.errors import DataError
 from chatgpt_cli.evaluation.classification import HELD_OUT
 from chatgpt_cli.files import sha256
 from chatgpt_cli.interop.huggingface import weights_hash
-from chatgpt_cli.provenance import Session, write_record
-from chatgpt_cli.reproduction.record import environment, hashes, row_files, write_settings
+from chatgpt_cli.provenance import write_record
+from chatgpt_cli.reproduction.record import (
+    environment,
+    hashes,
+    row_files,
+    session_of,
+    write_settings,
+)
 
 
 def record_evaluation(
@@ -41,14 +47,8 @@ def record_evaluation(
         "step": step if is_checkpoint else None,
         "sha256": weights_hash(folder),
     }
-    session = Session(
-        step=step,
-        config=config.model_dump(mode="json", by_alias=True),
-        folder=str(Path.cwd()),
-        environment=environment() | chosen,
-        files=scored_files(config, paths, content),
-        model=model,
-    )
+    files = scored_files(config, paths, content)
+    session = session_of(config, files, environment() | chosen, step, model)
     write_record(paths.evaluate, [session])
     write_settings(paths, config)
 
@@ -61,13 +61,16 @@ def _step(folder: Path) -> int:
 
 
 def scored_files(config: Config, paths: RunPaths, content: dict[str, Any]) -> dict[str, str]:
-    """The files of the tasks and of the held-out data that were scored, with their hashes.
+    """The files of the tasks, texts and held-out data that were scored, with their hashes.
 
     Raises:
         DataError: if one is missing.
     """
-    tasks, held_out = content["tasks"], content["held_out"]
+    tasks, texts, held_out = content["tasks"], content.get("texts", {}), content["held_out"]
     files = hashes(task.data for task in config.evaluate.tasks if task.name in tasks)
+    files |= hashes(
+        source.path for text in config.evaluate.texts if text.name in texts for source in text.data
+    )
     if held_out is not None and held_out["data"] == "held-out text":
         files |= _shards(paths.data)
     elif held_out is not None or HELD_OUT in tasks:
@@ -109,11 +112,12 @@ def asked(content: dict[str, Any]) -> Asked | None:
     stage = next((name for name in STAGES if name == content["stage"]), None)
     if stage is None:
         return None
-    tasks = content["tasks"]
+    tasks, texts = content["tasks"], content.get("texts", {})
     metrics = dict.fromkeys(name for entry in tasks.values() for name in entry["metrics"])
-    if content["held_out"] is not None or HELD_OUT in tasks:
+    # Beside metrics that are named, texts are measured where perplexity is one of them.
+    if content["held_out"] is not None or HELD_OUT in tasks or (texts and metrics):
         metrics["perplexity"] = None
-    return Asked(stage, list(metrics), [name for name in tasks if name != HELD_OUT])
+    return Asked(stage, list(metrics), [name for name in (*tasks, *texts) if name != HELD_OUT])
 
 
 def compare_scores(content: dict[str, Any], again: dict[str, Any]) -> list[ScoreComparison]:
@@ -126,11 +130,10 @@ def compare_scores(content: dict[str, Any], again: dict[str, Any]) -> list[Score
 
 
 def _values(content: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
-    held_out = content["held_out"]
-    if held_out is not None:
+    for one in filter(None, (content["held_out"], *content.get("texts", {}).values())):
         for metric in ("perplexity", "bits_per_byte"):
-            if held_out[metric] is not None:
-                yield held_out["data"], metric, held_out[metric]
+            if one[metric] is not None:
+                yield one["data"], metric, one[metric]
     for task, entry in content["tasks"].items():
         for metric, measured in entry["metrics"].items():
             yield task, metric, measured["value"]

@@ -178,14 +178,20 @@ def recorded_settings(paths: RunPaths) -> dict[str, list[tuple[int, str]]]:
 
 def text_session(config: Config, files: dict[str, str]) -> Session:
     """What preprocessed text is made of now."""
-    return _session(config, files, software(), 0)
+    return session_of(config, files, software(), 0)
 
 
-def _session(
-    config: Config, files: dict[str, str], environment: dict[str, Any], step: int
+def session_of(
+    config: Config,
+    files: dict[str, str],
+    environment: dict[str, Any],
+    step: int,
+    model: dict[str, Any] | None = None,
 ) -> Session:
+    """What the command that runs records of itself; see `Session`."""
     values = config.model_dump(mode="json", by_alias=True)
-    return Session(step, values, str(Path.cwd()), environment, files, options=typed_options())
+    folder = str(Path.cwd())
+    return Session(step, values, folder, environment, files, model, typed_options())
 
 
 class Recorder:
@@ -217,7 +223,7 @@ class Recorder:
             # A record that cannot be written should not end hours of training.
             with suppress(OSError, DataError):
                 now = environment() | self._chosen
-                self._note(_session(self._config, self._files, now, event.step - 1))
+                self._note(session_of(self._config, self._files, now, event.step - 1))
                 write_settings(RunPaths(self._stage.parent), self._config)
             self._files = None
         self._then(event)

@@ -157,6 +157,26 @@ def test_the_evaluation_is_recorded_checked_and_repeated(trained: Path, capsys: 
     assert "questions.jsonl has other contents" in fault["fact"]
 
 
+def test_a_text_of_ones_own_is_checked_and_repeated(trained: Path, capsys: Printed) -> None:
+    text = trained.parent / "kept.txt"
+    text.write_text("the cat and the dog saw Tom.\n\nTom saw the cat.", encoding="utf-8")
+    texts = f"evaluate.texts=[{{name: kept, data: [{text}]}}]"
+    assert main(["evaluate", "--task", "kept", "--set", texts]) == 0
+    (session,) = read_record(trained / "evaluate")
+    assert session.options == ["--set", texts]
+    assert session.files == {"kept.txt": sha256(text)}
+
+    done = _json(capsys, "reproduce", str(trained))
+    assert done["same"] is True
+    assert {(one["task"], one["metric"]) for one in done["scores"]} == {
+        ("kept", "perplexity"), ("kept", "bits_per_byte")
+    }  # fmt: skip
+
+    text.write_text("Something else.", encoding="utf-8")
+    fault = _json(capsys, "reproduce", str(trained), "--check", code=1)["error"]
+    assert "kept.txt has other contents" in fault["fact"]
+
+
 def test_the_shards_of_a_base_models_evaluation(trained: Path) -> None:
     assert main(["evaluate", "--stage", "pretrain", "--metric", "perplexity"]) == 0
     (session,) = read_record(trained / "evaluate")
