@@ -38,6 +38,14 @@ class Batch:
         """
         return (self.position_ids == 0) & (self.segment_ids != 1)
 
+    def inputs(self) -> dict[str, Tensor]:
+        """What the model is called with."""
+        return {
+            "input_ids": self.input_ids,
+            "position_ids": self.position_ids,
+            "segment_ids": self.segment_ids,
+        }
+
     def to(self, device: torch.device) -> Self:
         """The same batch on a device."""
         return self._each(lambda part: part.to(device, non_blocking=True))
@@ -81,6 +89,21 @@ class Batch:
         beyond = rows >= len(self)
         share = self._each(lambda part: part[rows % len(self)])
         return replace(share, labels=share.labels.masked_fill(beyond[:, None], IGNORE))
+
+
+@dataclass(frozen=True)
+class BranchedBatch(Batch):
+    """Conversations with one prompt share it: each is a branch of their segment.
+
+    A token sees the prompt, branch 0, and its own branch; its position is what it would
+    be without the others.
+    """
+
+    branch_ids: Tensor  # (batch, time) int64
+
+    def inputs(self) -> dict[str, Tensor]:
+        """What the model is called with."""
+        return {**super().inputs(), "branch_ids": self.branch_ids}
 
 
 class BatchSource(Protocol):

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chatgpt_cli.config.schema import FinetuneSection, Rows
-from chatgpt_cli.data.packed import Conversations, HeldOutRows, PackedBatches
+from chatgpt_cli.data.packed import Conversations, EncodedRows, HeldOutRows, PackedBatches
 from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
 from chatgpt_cli.data.rows import RowReport, read_learnt
+from chatgpt_cli.data.shared_prompts import share_prompts
 from chatgpt_cli.data.split import divide_rows, text_of
 from chatgpt_cli.data.unknown_characters import UnknownCharacters
 from chatgpt_cli.errors import DataError
@@ -41,8 +42,11 @@ def load_conversations(
     validation = _encoded(encoder, held_out, tokenizer)
     unknown = UnknownCharacters(tokenizer)
     unknown.count(train.ids)
+    # A bidirectional model would see one branch from the other.
+    branching = section.packing and section.task != "masked_language_modeling"
+    packed = share_prompts(train, sequence_length) if branching else train
     batches = PackedBatches(
-        train,
+        packed,
         batch_size=section.batch_size,
         sequence_length=sequence_length,
         packing=section.packing,
@@ -51,7 +55,7 @@ def load_conversations(
     return ConversationData(
         batches,
         HeldOutRows(validation, sequence_length),
-        _notes(report, len(validation), encoder, train, batches)
+        _notes(report, len(validation), encoder, train, packed, batches)
         + [note for note in [unknown.note()] if note],
     )
 
@@ -85,15 +89,22 @@ def _notes(
     validation: int,
     encoder: RowEncoder,
     data: Conversations,
+    packed: EncodedRows,
     batches: PackedBatches,
 ) -> list[str]:
     listed = ", ".join(f"{count:,} {name}" for name, count in report.formats.items())
     room = batches.batches_per_epoch * batches.batch_size * batches.sequence_length
+    read = int(packed.lengths.sum())
     notes = [
         f"Rows: {len(data):,} to train on, {validation:,} to validate with ({listed})",
         f"Tokens: {len(data.ids):,} in an epoch, {data.targets.mean():.0%} of them to be learnt, "
-        f"{len(data.ids) / room:.0%} of the sequences filled",
+        f"{read / room:.0%} of the sequences filled",
     ]
+    if read < len(data.ids):
+        notes.append(
+            f"Rows that begin alike share their beginning: {read:,} tokens are read instead of "
+            f"{len(data.ids):,}"
+        )
     if encoder.truncated:
         notes.append(
             f"{encoder.truncated:,} conversations are longer than {encoder.length} tokens and "

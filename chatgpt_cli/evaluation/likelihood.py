@@ -119,10 +119,10 @@ def _batches(rows: list[_Row], most: int) -> Iterator[list[_Row]]:
 
 def _scores(model: Transformer, batch: list[_Row]) -> list[list[float]]:
     """The log-likelihood of each row's choices."""
-    ids, positions, visible = _branching(batch)
+    ids, positions, branches = _branching(batch)
     device = model.output_weight.device
     hidden = model(
-        ids.to(device), position_ids=positions.to(device), visible=visible.to(device)
+        ids.to(device), position_ids=positions.to(device), branch_ids=branches.to(device)
     )  # (rows, time, hidden)
     places, tokens = [], []
     for index, row in enumerate(batch):
@@ -137,25 +137,24 @@ def _scores(model: Transformer, batch: list[_Row]) -> list[list[float]]:
 
 
 def _branching(batch: list[_Row]) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, positions, and who sees whom: (rows, time), (rows, time), (rows, time, time).
+    """Ids, positions and branches, each (rows, time) int64.
 
     A row is its prompt and then each choice but for its last token. A choice begins where
     the prompt ends and sees nothing of the others.
     """
     shape = len(batch), batch[0].length
     ids, positions = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    branch = torch.zeros(shape, dtype=torch.long)  # 0 is the prompt
+    branches = torch.zeros(shape, dtype=torch.long)  # 0 is the prompt
     for index, row in enumerate(batch):
         start = len(row.prompt)
         read, place = list(row.prompt), list(range(start))
         for number, choice in enumerate(row.choices, start=1):
-            branch[index, len(read) : len(read) + len(choice) - 1] = number
+            branches[index, len(read) : len(read) + len(choice) - 1] = number
             read += choice[:-1]
             place += range(start, start + len(choice) - 1)
         ids[index, : len(read)] = torch.tensor(read)
         positions[index, : len(read)] = torch.tensor(place)
-    shared = (branch == 0)[:, None] | (branch[:, None] == branch[:, :, None])
-    return ids, positions, shared.tril()
+    return ids, positions, branches
 
 
 def _log_probabilities(model: Transformer, hidden: Tensor, tokens: list[int]) -> Tensor:

@@ -52,7 +52,7 @@ class Transformer(nn.Module):
         *,
         position_ids: Tensor | None = None,
         segment_ids: Tensor | None = None,
-        visible: Tensor | None = None,
+        branch_ids: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the final norm: (batch, time, hidden).
 
@@ -61,13 +61,13 @@ class Transformer(nn.Module):
             position_ids: (batch, time); 0, 1, 2, ... if left out.
             segment_ids: (batch, time); tokens attend only to tokens of the same value.
                 Left out, all tokens of a row belong together and no mask is made.
-            visible: (batch, time, time) bool; which earlier tokens a token attends to,
-                itself included, where `segment_ids` cannot say it: a text that branches.
+            branch_ids: (batch, time); of texts that branch. All tokens of a text see its trunk,
+                which is branch 0; those of another branch see only each other besides.
 
         Raises:
             ValueError: for more tokens than `config.context_length`.
         """
-        hidden: Tensor = self.model(input_ids, position_ids, segment_ids, visible)
+        hidden: Tensor = self.model(input_ids, position_ids, segment_ids, branch_ids)
         return hidden
 
     def features(self, hidden: Tensor) -> Tensor:
@@ -113,7 +113,12 @@ class Transformer(nn.Module):
             block.dropout = probability
 
     def freeze(self, layers: int) -> None:
-        """Leave the first blocks as they are, and the embedding if it is not the output too."""
+        """Leave the first blocks as they are, and the embedding if it is not the output too.
+
+        A table that is both learns as the output alone: no gradient goes through the frozen
+        blocks, which then cost no more than in inference.
+        """
+        self.model.frozen = layers > 0
         for block in self.model.blocks()[:layers]:
             block.requires_grad_(False)
         if layers and (self.config.labels or not self.config.tie_embeddings):
@@ -185,6 +190,8 @@ class Backbone(nn.Module):
         self.dropout = config.dropout
         self.attention_kind: AttentionKind = "sdpa"
         self.gradient_checkpointing = False
+        # Whether the first blocks, and with them the tokens' lookup, learn nothing.
+        self.frozen = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.positions == "learned":
             self.embed_positions = nn.Embedding(config.context_length, config.hidden_size)
@@ -226,7 +233,7 @@ class Backbone(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor | None,
         segment_ids: Tensor | None,
-        visible: Tensor | None = None,
+        branch_ids: Tensor | None = None,
     ) -> Tensor:
         """Arguments as `Transformer.forward`; hidden states (batch, time, hidden)."""
         time = input_ids.shape[1]
@@ -238,11 +245,13 @@ class Backbone(nn.Module):
             position_ids = torch.arange(time, device=input_ids.device)[None]
 
         x = self.embed(input_ids, position_ids)  # (batch, time, hidden)
+        if self.frozen:
+            x = x.detach()
         rotary = None
         if self.config.positions == "rope":
             # (batch or 1, 1, time, head_dim / 2): the same for all heads
             rotary = self.cos[position_ids][:, None], self.sin[position_ids][:, None]
-        mask, is_causal = self.visibility(time, segment_ids, visible, x)
+        mask, is_causal = self.visibility(time, segment_ids, branch_ids, x)
         for block in self.layers:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(block, x, rotary, mask, is_causal, use_reentrant=False)
@@ -263,7 +272,7 @@ class Backbone(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
     def visibility(
-        self, time: int, segment_ids: Tensor | None, visible: Tensor | None, like: Tensor
+        self, time: int, segment_ids: Tensor | None, branch_ids: Tensor | None, like: Tensor
     ) -> tuple[Tensor | None, bool]:
         """Who sees whom, as (mask, is_causal), once for all layers.
 
@@ -271,19 +280,21 @@ class Backbone(nn.Module):
         key for "sdpa", a float32 summand of 0 and -inf for "matmul". None and False:
         all see all. None and True: the kernel itself hides what is to the right.
         """
-        if segment_ids is None and visible is None:
+        if segment_ids is None and branch_ids is None:
             if not self.config.causal or time == 1:
                 return None, False
             if self.attention_kind == "sdpa":
                 return None, True
 
-        if visible is None:
-            keys = torch.arange(time, device=like.device)
-            queries = keys[:, None]
-            visible = keys <= queries if self.config.causal else torch.ones_like(keys <= queries)
-            visible = visible[None]  # (1, time, time)
+        keys = torch.arange(time, device=like.device)
+        queries = keys[:, None]
+        visible = keys <= queries if self.config.causal else torch.ones_like(keys <= queries)
+        visible = visible[None]  # (1, time, time)
         if segment_ids is not None:
             visible = visible & (segment_ids[:, :, None] == segment_ids[:, None])
+        if branch_ids is not None:
+            trunk = branch_ids[:, None] == 0
+            visible = visible & (trunk | (branch_ids[:, :, None] == branch_ids[:, None]))
         visible = visible[:, None]
         if self.attention_kind == "sdpa":
             return visible, False

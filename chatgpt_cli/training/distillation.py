@@ -116,9 +116,7 @@ class DistilledLoss:
 
     def _features(self, model: Transformer, batch: Batch, chosen: Tensor) -> Tensor:
         with self.plain.hardware.autocast():
-            hidden = model(
-                batch.input_ids, position_ids=batch.position_ids, segment_ids=batch.segment_ids
-            )
+            hidden = model(**batch.inputs())
             return model.features(hidden.flatten(0, 1)[chosen])
 
 

@@ -74,9 +74,7 @@ class TokenLoss:
     def __call__(self, model: Transformer, batch: Batch) -> Loss:
         """The negative log-likelihood of the targets, in nats."""
         with self.hardware.autocast():
-            hidden = model(
-                batch.input_ids, position_ids=batch.position_ids, segment_ids=batch.segment_ids
-            )
+            hidden = model(**batch.inputs())
         labels = batch.labels.flatten()
         hidden = hidden.flatten(0, 1)  # (positions, hidden)
         if self.hardware.device.type == "cpu":
@@ -115,9 +113,7 @@ def target_log_probabilities(model: Transformer, batch: Batch, hardware: Hardwar
     Logits exist for a chunk of positions at a time, in the backward pass too.
     """
     with hardware.autocast():
-        hidden = model(
-            batch.input_ids, position_ids=batch.position_ids, segment_ids=batch.segment_ids
-        )
+        hidden = model(**batch.inputs())
     labels = batch.labels.flatten()
     chosen = (labels >= 0).nonzero()[:, 0]
     with hardware.autocast():

@@ -102,11 +102,8 @@ def document_losses(
         positions = (labels >= 0).nonzero()[:, 0]
         if positions.numel() == 0 or index % world_size() != rank():
             continue
-        moved = batch.to(hardware.device)
         with hardware.autocast():
-            hidden = model(
-                moved.input_ids, position_ids=moved.position_ids, segment_ids=moved.segment_ids
-            )
+            hidden = model(**batch.to(hardware.device).inputs())
         chosen = labels[positions]
         hidden = hidden.flatten(0, 1)[positions.to(hardware.device)]
         nats, hits = [], []
