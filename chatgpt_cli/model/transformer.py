@@ -112,13 +112,14 @@ class Transformer(nn.Module):
         for block in self.model.blocks():
             block.dropout = probability
 
-    def freeze(self, layers: int) -> None:
+    def freeze(self, layers: int, *, unseen_tokens: bool) -> None:
         """Leave the first blocks as they are, and the embedding if it is not the output too.
 
-        A table that is both learns as the output alone: no gradient goes through the frozen
-        blocks, which then cost no more than in inference.
+        A table that is both goes on learning as the output. As what is read it learns only
+        with `unseen_tokens`, for a base that has not seen those of turns: the gradient has to
+        go through the frozen blocks, which otherwise cost no more than in inference.
         """
-        self.model.frozen = layers > 0
+        self.model.frozen = layers > 0 and not unseen_tokens
         for block in self.model.blocks()[:layers]:
             block.requires_grad_(False)
         if layers and (self.config.labels or not self.config.tie_embeddings):

@@ -83,7 +83,7 @@ def prepare(
             f"{shape.num_layers} layers",
             remedy="Set fewer.",
         )
-    model.freeze(section.freeze_layers)
+    model.freeze(section.freeze_layers, unseen_tokens=located.stage == "pretrain")
     effort = Effort.of(section, train, shape.flops_per_token(), config.hardware)
     hardware = choose_hardware(
         as_before(config.hardware, start.progress.chosen if start else {}),

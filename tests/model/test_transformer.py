@@ -317,3 +317,15 @@ def test_dropout_works_while_training_only() -> None:
 def test_too_long_a_sequence_is_refused() -> None:
     with pytest.raises(ValueError, match="25 tokens are more than the context of 24"):
         build()(tokens(1, 25))
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_frozen_blocks_pass_a_gradient_on_only_for_unseen_tokens(unseen: bool) -> None:
+    model = build(tie_embeddings=True)
+    model.freeze(1, unseen_tokens=unseen)
+    model(tokens()).sum().backward()
+    first, second = model.model.blocks()
+    assert all(one.grad is None for one in first.parameters())
+    assert all(one.grad is not None for one in second.parameters())
+    # Nothing here goes through the output: a gradient is that of the lookup.
+    assert (model.model.embed_tokens.weight.grad is not None) == unseen
