@@ -13,8 +13,11 @@ from torch import Tensor
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.training.device import Hardware
-from chatgpt_cli.training.loss import CHUNK, linear_cross_entropy, linear_log_probabilities
+from chatgpt_cli.training.loss import linear_cross_entropy, linear_log_probabilities
 from chatgpt_cli.training.validation import ValidationLoss, evaluate_loss
+
+# Positions that enter the output layer are so many times a number: shapes recur.
+_POSITIONS = 128
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,13 @@ class TokenLoss:
 
 
 def _targets_only(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Leave out positions without a target, in whole chunks so that shapes recur.
+    """Leave out positions without a target, all but those that fill up a multiple.
 
     With a seventh of the tokens masked, or only answers counting, most of the output
     layer's work would be for nothing. On a GPU the count would have to be waited for.
     """
     chosen = (labels >= 0).nonzero()[:, 0]
-    size = -(-chosen.numel() // CHUNK) * CHUNK
+    size = -(-chosen.numel() // _POSITIONS) * _POSITIONS
     if size >= labels.numel():
         return hidden, labels
     padding = size - chosen.numel()
