@@ -329,6 +329,9 @@ class DistillSection(Section):
 class PretrainSection(TrainingSection):
     """From token shards to a base model."""
 
+    # AdamW's rate; with muon, for embeddings, norms and biases only. Left out, 0.003 where
+    # optimizer: adamw trains all weights with it.
+    learning_rate: float = Field(0.006, gt=0)
     # causal: predict the next token; masked: predict hidden tokens (BERT).
     objective: Literal["causal", "masked"] = "causal"
     mask_probability: float = Field(0.15, gt=0, lt=1)
@@ -535,6 +538,8 @@ class ReinforceSection(TrainingSection):
         return self
 
 
+# The learning rate of pretraining where AdamW has the matrices, too.
+_OF_ALL_WEIGHTS = {"learning_rate": 3e-3}
 # Learning rates for a model that learnt elsewhere and should not forget it; adapters,
 # which start at zero, bear more.
 _GENTLE = {"optimizer": "adamw", "learning_rate": 5e-5}
@@ -775,12 +780,15 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _suit_the_start(cls, values: Any) -> Any:
-        """Other defaults for training what is trained already, and for adapters."""
+        """Other defaults for another optimizer, for what is trained already, and for adapters."""
         if not isinstance(values, dict):
             return values
         model = values.get("model")
         foreign = isinstance(model, dict) and model.get("from") is not None
         changed = dict(values)
+        section = values.get("pretrain")
+        if isinstance(section, dict) and section.get("optimizer") == "adamw":
+            changed["pretrain"] = _with_defaults(section, _OF_ALL_WEIGHTS)
         if foreign:
             changed["pretrain"] = _with_defaults(values.get("pretrain"), _GENTLE)
             changed["finetune"] = _with_defaults(values.get("finetune"), _GENTLE)

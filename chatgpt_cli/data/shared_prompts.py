@@ -7,6 +7,7 @@ and the beginning costs the work of one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,16 +48,21 @@ def share_prompts(data: Conversations, capacity: int) -> EncodedRows:
 
 
 def alike(data: Conversations, capacity: int) -> list[Group]:
-    """Every row in a group with those that begin like it, in the order of their beginnings.
+    """Every row in a group, those that begin alike together.
 
     A row joins the group before it if that saves tokens: its own beginning is no longer
     read, but where it has less in common with the others, they share less.
     """
     lengths = data.lengths
     prompts = [_prompt(data, row) for row in range(len(data))]
-    order = sorted(range(len(data)), key=lambda row: prompts[row].astype(">i4").tobytes())
+    heads = [prompt[:_SHORTEST].tobytes() for prompt in prompts]
+    often = Counter(heads)
+    # Rows whose first tokens no other row has need no sorting, which copies their tokens.
+    alone = [row for row, head in enumerate(heads) if often[head] == 1]
+    others = [row for row, head in enumerate(heads) if often[head] > 1]
+    others.sort(key=lambda row: prompts[row].astype(">i4").tobytes())
     groups: list[Group] = []
-    for row in order:
+    for row in others:
         if groups:
             last = groups[-1]
             shared = _common(prompts[last.rows[-1]], prompts[row])
@@ -69,7 +75,7 @@ def alike(data: Conversations, capacity: int) -> list[Group]:
                 groups[-1] = joined
                 continue
         groups.append(Group([row], 0))
-    return groups
+    return groups + [Group([row], 0) for row in alone]
 
 
 def _prompt(data: Conversations, row: int) -> np.ndarray:

@@ -184,7 +184,7 @@ MISTAKES = [
     (_T, "finetune --restart --set 'finetune.distill={teacher: big}'", 2, "different tokenizers",
      "big/", "tokenizer.path"),
     # Runs that are there.
-    (_T, "pretrain --set pretrain.learning_rate=1", 2, "0.003 → 1", "run/pretrain:", "--resume"),
+    (_T, "pretrain --set pretrain.learning_rate=1", 2, "0.006 → 1", "run/pretrain:", "--resume"),
     (_T, "pretrain --resume --set seed=5", 2, "1234 → 5", "run/pretrain:", "--restart"),
     (_T, "evaluate --set run_dir=hurt", 1, "damaged", "hurt/finetune", "--resume"),
     (_T, "evaluate --metric blue", 2, "did you mean bleu", "--metric", "There are"),
