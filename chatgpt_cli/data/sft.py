@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.packed import Conversations, EncodedRows, HeldOutRows, PackedBatches
 from chatgpt_cli.data.problems import left_out
@@ -24,6 +26,8 @@ class ConversationData:
     train: PackedBatches
     validation: HeldOutRows
     notes: list[str]
+    # (tokens,) int32, those that the training rows hold, each once.
+    tokens: np.ndarray
 
 
 def load_conversations(
@@ -57,6 +61,7 @@ def load_conversations(
         HeldOutRows(validation, sequence_length),
         _notes(report, len(validation), encoder, train, packed, batches)
         + [note for note in [unknown.note()] if note],
+        np.unique(train.ids),
     )
 
 

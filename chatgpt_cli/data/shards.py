@@ -21,6 +21,7 @@ from chatgpt_cli.tokenizer.special import BOS, EOS
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 FORMAT = 1
+_COUNTED_AT_ONCE = 1 << 24
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -218,6 +219,14 @@ class TokenShards:
             start += len(piece)
             index += 1
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def counts(self, vocab_size: int) -> np.ndarray:
+        """How often each token occurs: (vocab,) int64."""
+        total = np.zeros(vocab_size, dtype=np.int64)
+        for start in range(0, self.num_tokens, _COUNTED_AT_ONCE):
+            part = self.read(start, min(start + _COUNTED_AT_ONCE, self.num_tokens))
+            total += np.bincount(part, minlength=vocab_size)
+        return total
 
     def document_starts(self) -> np.ndarray:
         """(documents,) int64: where each document begins in the stream."""

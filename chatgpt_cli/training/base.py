@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -65,6 +66,7 @@ class Base:
         lora: LoraSection | None,
         start: Saved | None,
         observe: Observer,
+        unread: Sequence[int] = (),
     ) -> Transformer:
         """The checkpoint's model where the stage goes on, else `model`, with a new adapter if
         one is to be trained.
@@ -76,6 +78,7 @@ class Base:
             lora: the adapter's settings.
             start: see `open_stage`.
             observe: told how much is trained.
+            unread: tokens that the model is new to, besides the special ones.
 
         Raises:
             ConfigError: if its weights cannot be trained.
@@ -83,7 +86,7 @@ class Base:
         if start is not None:
             model = load_model(start.folder, config=model.config, merge=False).model
         elif lora is not None:
-            adapter = new_adapter(lora, self.located, config, self.loaded.tokenizer)
+            adapter = new_adapter(lora, self.located, config, self.loaded.tokenizer, unread)
             add_adapter(model, adapter, seed=config.seed)
         require_trainable(model, self.located.folder, stage)
         if model.adapter is not None:

@@ -8,6 +8,7 @@ from chatgpt_cli.data.replay import ReplayedBatches
 from chatgpt_cli.data.rows import check_rows
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.interop.locate import locate_start
+from chatgpt_cli.training.adapter import unread_tokens
 from chatgpt_cli.training.base import Base
 from chatgpt_cli.training.device import as_before, choose_hardware
 from chatgpt_cli.training.distillation import DistilledLoss, Teacher
@@ -76,7 +77,8 @@ def prepare(
     )
     if isinstance(start, Finished):
         return start
-    model = base.to_train("finetune", config, data.model, section.lora, start, observe)
+    unread = unread_tokens(data.tokens, paths, located, tokenizer) if section.lora else []
+    model = base.to_train("finetune", config, data.model, section.lora, start, observe, unread)
     if section.freeze_layers > shape.num_layers:
         raise ConfigError(
             f"finetune.freeze_layers is {section.freeze_layers}, but the model has "

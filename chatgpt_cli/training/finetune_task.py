@@ -31,6 +31,8 @@ class FinetuneData:
     target_bytes: np.ndarray
     style: Style
     notes: list[str]
+    # Those that the training rows hold, each once; none of labelled texts.
+    tokens: np.ndarray
     masking: Masking | None = None
 
     def validation(self, max_tokens: int) -> Iterable[Batch]:
@@ -65,6 +67,7 @@ def load_task(config: Config, base: LoadedModel, *, length: int, place: str) -> 
             np.zeros(len(data.labels), dtype=np.int64),
             "text",
             data.notes,
+            np.zeros(0, dtype=np.int64),
         )
     masked = section.task == "masked_language_modeling"
     if base.config.causal == masked:
@@ -74,7 +77,14 @@ def load_task(config: Config, base: LoadedModel, *, length: int, place: str) -> 
     train: BatchSource = rows.train if hides is None else MaskedBatches(rows.train, hides)
     style: Style = "text" if section.task == "language_modeling" else "chat"
     return FinetuneData(
-        base.model, train, rows.validation, tokenizer.token_bytes, style, rows.notes, hides
+        base.model,
+        train,
+        rows.validation,
+        tokenizer.token_bytes,
+        style,
+        rows.notes,
+        rows.tokens,
+        hides,
     )
 
 
