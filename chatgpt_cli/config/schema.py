@@ -350,8 +350,9 @@ class LoraSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     # Which matrices of every block get a pair; those a model lacks are left out.
     targets: list[Matrix] = Field(default_factory=lambda: list(get_args(Matrix)), min_length=1)
-    # Whether the embeddings of special tokens are trained as well. Left out: where a run's own
-    # pretraining, which holds no turns, is what the adapter belongs to.
+    # Whether the embeddings of special tokens are trained as well, and of those that the rows
+    # hold and the text of the run's pretraining does not. Left out: where that pretraining is
+    # what the adapter belongs to.
     special_tokens: bool | None = None
 
 

@@ -75,9 +75,13 @@ def new_adapter(
 def trained_share(model: Transformer) -> str:
     """How much is trained, for the user."""
     small = sum(parameter.numel() for parameter in adapter_weights(model).values())
+    share = small / model.config.num_parameters()
+    tokens = model.adapter.tokens if model.adapter is not None else ()
+    if not tokens:
+        return f"Adapter: {small:,} parameters are trained, {share:.1%} of the model's"
     return (
-        f"Adapter: {small:,} parameters are trained, {small / model.config.num_parameters():.1%} "
-        "of the model's"
+        f"Adapter: {small:,} parameters are trained, {share:.1%} of the model's, among them the "
+        f"vectors of {len(tokens):,} tokens that the base has not seen"
     )
 
 

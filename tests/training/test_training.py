@@ -18,6 +18,7 @@ from chatgpt_cli.config.loader import load_config
 from chatgpt_cli.config.paths import STAGES, RunPaths, StagePaths
 from chatgpt_cli.config.schema import Config
 from chatgpt_cli.data.preprocess import preprocess
+from chatgpt_cli.data.shards import TokenShards
 from chatgpt_cli.errors import ConfigError, DataError, ModelError, TrainingError
 from chatgpt_cli.evaluation.metrics.score import Score
 from chatgpt_cli.interop.huggingface import load_model, weights_hash
@@ -25,6 +26,7 @@ from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.interop.quantization import write_quantized
 from chatgpt_cli.model.lora import adapter_weights
 from chatgpt_cli.model.quantized import quantized_weights
+from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training import device, memory, objective, scored
 from chatgpt_cli.training.events import Event, Note, StepDone
 from chatgpt_cli.training.finetune import finetune
@@ -182,6 +184,28 @@ def test_an_adapter_finds_its_base_when_the_run_has_moved(project: Path) -> None
     shutil.rmtree(project / "elsewhere" / "pretrain")
     with pytest.raises(ModelError, match="was trained for is not there"):
         load_model(moved)
+
+
+def test_an_adapter_learns_tokens_that_its_base_never_read(project: Path) -> None:
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    tokenizer = Tokenizer.load(paths.tokenizer)
+    counts = TokenShards.open(paths.data, "train").counts(tokenizer.vocab_size)
+    rows = [json.loads(line) for line in (project / "rows.jsonl").read_text().splitlines()]
+    said = [message["content"] for row in rows for message in row["messages"]]
+    unread = {token for text in said for token in tokenizer.encode(text) if not counts[token]}
+    assert unread
+
+    def trained() -> set[int]:
+        _train(project, "finetune", "finetune.lora={rank: 4}", mode="restart")
+        adapter = load_model(locate_model(paths, model=None).folder, merge=False).model.adapter
+        assert adapter is not None
+        return set(adapter.tokens)
+
+    assert trained() == {*tokenizer.special_ids, *unread}
+    # Without its text nobody knows what the base has read.
+    shutil.rmtree(paths.data)
+    assert trained() == set(tokenizer.special_ids)
 
 
 def test_each_stage_starts_from_the_one_before(project: Path) -> None:
