@@ -315,7 +315,7 @@ def test_changed_data_is_refused_with_the_difference(project: Path) -> None:
     events: list[Event] = []
     _train(project, "pretrain", "pretrain.learning_rate=0.001", mode="resume", events=events)
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert any("learning_rate: 0.003 → 0.001" in note for note in notes)
+    assert any("learning_rate: 0.006 → 0.001" in note for note in notes)
     assert paths.pretrain.pointed(paths.pretrain.best) is not None
 
 
