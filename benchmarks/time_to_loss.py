@@ -29,7 +29,7 @@ data: {{sources: ["{text}"], split: tail, validation_fraction: 0.1}}
 # Every setting of pretraining is the default but how long it lasts.
 _SHORT = """\
 model: {preset: nano, context_length: 64}
-pretrain: {budget: 0.24 minutes, eval_tokens: 1000000, eval_every: 1000000}
+pretrain: {budget: 0.23 minutes, eval_tokens: 1000000, eval_every: 1000000}
 """
 _LONG = """\
 model: {{preset: tiny, dropout: {dropout}}}
