@@ -77,7 +77,9 @@ def prepare(
     )
     if isinstance(start, Finished):
         return start
-    unread = unread_tokens(data.tokens, paths, located, tokenizer) if section.lora else []
+    # A checkpoint's adapter says itself which vectors it trains.
+    new = section.lora is not None and start is None
+    unread = unread_tokens(data.tokens, paths, located, tokenizer) if new else []
     model = base.to_train("finetune", config, data.model, section.lora, start, observe, unread)
     if section.freeze_layers > shape.num_layers:
         raise ConfigError(
