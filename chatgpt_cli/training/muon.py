@@ -81,18 +81,27 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     # Its norm is the root of the sum of the singular values' fourth powers.
     size = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True, dtype=torch.float64) + 1e-30
     gram, x = gram * (1 / size).bfloat16(), x * size.rsqrt().bfloat16()
-    inner, other = torch.empty_like(gram), torch.empty_like(x)
-    for step, polynomial in enumerate(_POLYNOMIALS):
-        a, b, c = (polynomial[i] / _MARGIN ** (2 * i + 1) for i in range(3))
-        if step:
-            gram = _gram(x, tall)
-        torch.baddbmm(gram, gram, gram, beta=b, alpha=c, out=inner)
-        if tall:
-            torch.baddbmm(x, x, inner, beta=a, out=other)
-        else:
-            torch.baddbmm(x, inner, x, beta=a, out=other)
-        x, other = other, x
-    return x
+    first, second, third = _POLYNOMIALS
+    # The first two steps are one product with the long matrices. What the first makes of
+    # the gram matrix, on which the second depends, follows from the matrix itself; a third
+    # step so found would have lost the small singular values in rounding.
+    factor = _factor(gram, first)
+    gram = torch.bmm(torch.bmm(gram, factor), factor)
+    x = _multiply(x, torch.bmm(_factor(gram, second), factor), tall)
+    return _multiply(x, _factor(_gram(x, tall), third), tall)
+
+
+def _factor(gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
+    """a + b gram + c gram^2, (batch, short, short): what a step multiplies the matrix by."""
+    a, b, c = (polynomial[i] / _MARGIN ** (2 * i + 1) for i in range(3))
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
+
+
+def _multiply(x: Tensor, factor: Tensor, tall: bool) -> Tensor:
+    """The symmetric factor times x, on its short side."""
+    return torch.bmm(x, factor) if tall else torch.bmm(factor, x)
 
 
 def _gram(x: Tensor, tall: bool) -> Tensor:
@@ -139,7 +148,7 @@ class Muon(torch.optim.Optimizer):
         if isinstance(matrices[0], DTensor):
             exchange = Exchange.of(matrices)
             own = exchange.mine(blocks)
-            whole = exchange.collect(directions)
+            whole = exchange.collect([one.bfloat16() for one in directions])
             updates = exchange.give_back(_orthogonal(whole, own) if whole else [])
         else:
             updates = _orthogonal(directions, blocks)
@@ -150,7 +159,7 @@ class Muon(torch.optim.Optimizer):
             part.mul_(keep).add_(update.to(part.dtype), alpha=-group["lr"] * scale)
 
     def _direction(self, matrix: Tensor, momentum: float) -> Tensor:
-        """Nesterov's direction of a matrix, or of the rows held here, bfloat16."""
+        """Nesterov's direction of a matrix, or of the rows held here, in place of the gradient."""
         if not self.state[matrix]:
             self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
         buffer, gradient = self.state[matrix]["momentum_buffer"], matrix.grad
@@ -158,11 +167,15 @@ class Muon(torch.optim.Optimizer):
         buffer, gradient = own_part(buffer), own_part(gradient)
         buffer.lerp_(gradient, 1 - momentum)
         # The gradient and the momentum that it has just entered.
-        return torch.lerp(gradient, buffer, momentum).bfloat16()
+        return gradient.lerp_(buffer, momentum)
 
 
 def _orthogonal(directions: list[Tensor], blocks: list[Blocks]) -> list[Tensor]:
     """Whole matrices orthogonalised by their blocks, which have one shape."""
-    parts = [one.split(direction) for one, direction in zip(blocks, directions, strict=True)]
-    updates = torch.split(orthogonalize(torch.cat(parts)), [one.count for one in blocks])
+    counts = [one.count for one in blocks]
+    shape = blocks[0].shape(*directions[0].shape)
+    stack = directions[0].new_empty((sum(counts), *shape), dtype=torch.bfloat16)
+    for part, one, direction in zip(torch.split(stack, counts), blocks, directions, strict=True):
+        part.copy_(one.split(direction))
+    updates = torch.split(orthogonalize(stack), counts)
     return [one.join(update) for one, update in zip(blocks, updates, strict=True)]
