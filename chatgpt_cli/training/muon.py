@@ -100,8 +100,12 @@ def _factor(gram: Tensor, polynomial: tuple[float, float, float]) -> Tensor:
 
 
 def _multiply(x: Tensor, factor: Tensor, tall: bool) -> Tensor:
-    """The symmetric factor times x, on its short side."""
-    return torch.bmm(x, factor) if tall else torch.bmm(factor, x)
+    """The factor times x, on its short side.
+
+    It is symmetric but for rounding, which in a product of factors was amplified for the
+    small singular values on its right: they must meet those of x.
+    """
+    return torch.bmm(x, factor.mT) if tall else torch.bmm(factor, x)
 
 
 def _gram(x: Tensor, tall: bool) -> Tensor:
