@@ -6,17 +6,17 @@ import torch
 from chatgpt_cli.training.muon import _MARGIN, _POLYNOMIALS, Blocks, Muon, orthogonalize
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (8, 24), (24, 8), (64, 48), (96, 256)])
+@pytest.mark.parametrize("shape", [(8, 8), (8, 24), (24, 8), (64, 48)])
 def test_singular_values_come_near_one_and_directions_stay(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     matrices = torch.randn(3, *shape)
     result = orthogonalize(matrices.bfloat16()).float()
     values = torch.linalg.svdvals(result)
     assert result.shape == matrices.shape
-    # Rounding to bfloat16 adds to the polynomials' own 0.27, most in the smallest matrices.
+    # Rounding to bfloat16 adds to the polynomials' own 0.27.
     assert values.max() < 1.35 and 0.7 < values.median() < 1.3
     if shape[0] != shape[1]:
-        assert values.min() > (0.5 if max(shape) < 32 else 0.7)
+        assert values.min() > 0.6
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     cosine = (result * (u @ v)).sum() / (result.norm() * (u @ v).norm())
     assert cosine > 0.97
@@ -28,13 +28,13 @@ def test_steps_are_those_of_the_polynomials(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     u, _, v = torch.linalg.svd(torch.randn(2, *shape), full_matrices=False)
     values = torch.logspace(0, -3, min(shape))
-    expected = values / values.pow(4).sum().pow(0.25)
+    expected = (values / values.pow(4).sum().pow(0.25)).double()
     for a, b, c in _POLYNOMIALS:
-        x = expected.double() / _MARGIN
+        x = expected / _MARGIN
         expected = a * x + b * x**3 + c * x**5
     exact = (u.double() * expected) @ v.double()
     found = orthogonalize(((u * values) @ v).bfloat16()).double()
-    assert (found - exact).norm() < 0.06 * exact.norm()
+    assert (found - exact).norm() < 0.035 * exact.norm()
 
 
 def test_size_does_not_matter_and_zero_stays_zero() -> None:
