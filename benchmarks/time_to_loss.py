@@ -95,7 +95,7 @@ def _short(report: Report, data: Path, folder: Path) -> None:
 
 def _long(report: Report, data: Path, folder: Path, minutes: float) -> None:
     text = _SHAKESPEARE.format(run_dir=folder / "long", text=data / "tinyshakespeare/input.txt")
-    config = _prepare(folder, "long", text + _LONG.format(dropout=0.2, minutes=minutes * 0.95))
+    config = _prepare(folder, "long", text + _LONG.format(dropout=0.2, minutes=minutes * 0.975))
     done = run(chatgpt("pretrain", "--config", str(config)), log=folder / "log")
     found = _validations(folder / "long")
     best = min(found, key=lambda record: record["loss"])

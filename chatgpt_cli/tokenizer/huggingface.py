@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import sentencepiece
 
+from chatgpt_cli.tokenizer.own import is_bpe
 from chatgpt_cli.tokenizer.pieces import added_token, bpe_model, sentencepiece_json
 from chatgpt_cli.tokenizer.special import BOS, CLS, EOS, MASK, PAD, SEP, SPECIAL_TOKENS, UNK
 
@@ -54,14 +54,8 @@ def _tokenizer_json(processor: Any) -> dict[str, Any]:
     pieces = [processor.id_to_piece(i) for i in range(count)]
     scores = [processor.get_score(i) for i in range(count)]
     is_special = [i < len(SPECIAL_TOKENS) for i in range(count)]
-    # BPE's scores are minus the order of merging: whole numbers, falling one by one.
-    learned = [
-        i for i in range(count) if not (is_special[i] or processor.is_byte(i)) and pieces[i] != "\n"
-    ]
-    merged = [scores[i] for i in learned]
-    is_bpe = len(merged) > 1 and all(a - b == 1 for a, b in pairwise(merged))
     has_bytes = any(processor.is_byte(i) for i in range(count))
-    if is_bpe:
+    if is_bpe(processor):
         algorithm = bpe_model(
             pieces,
             range(count),

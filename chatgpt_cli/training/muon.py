@@ -76,8 +76,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     Returns:
         (batch, rows, cols) bfloat16.
     """
-    # Computing the second step's gram matrix from the first one's saves a sixth and loses
-    # the small singular values to rounding: the quickstart answered 0.77 of story_qa, not 0.90.
+    # The second step's gram matrix could be computed from the first one's. That saves a
+    # seventh and rounds more: models learnt less in finetuning (docs/speed.md).
     x, tall = matrices, matrices.shape[1] > matrices.shape[2]
     gram = _gram(x, tall)
     # Its norm is the root of the sum of the singular values' fourth powers.

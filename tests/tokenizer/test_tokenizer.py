@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,22 @@ def test_special_tokens_in_text_stay_text(tokenizer: Tokenizer) -> None:
 
 def test_half_a_character_counts_as_a_replacement(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("cat \ud83d dog 😀")) == "cat \ufffd dog 😀"
+
+
+@pytest.mark.parametrize("byte_fallback", [True, False])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_long_text_has_the_tokens_that_it_has_whole(kind: str, byte_fallback: bool) -> None:
+    """It is encoded in parts, where that is faster and the same."""
+    section = TokenizerSection.model_validate(
+        {"type": kind, "vocab_size": 700, "byte_fallback": byte_fallback}
+    )
+    tokenizer = train_tokenizer(small_text(300), section)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    lines = _mixed(300)
+    for between in ("\n", "\n\n", " ", "\r\n", "\n " + 400 * "x", 700 * "\n"):
+        text = between.join(lines)
+        assert tokenizer.encode(text) == processor.encode(text)
+        assert tokenizer.encode(text + "\ud83d") == processor.encode(text + "\ufffd")
 
 
 def _mixed(count: int) -> list[str]:
