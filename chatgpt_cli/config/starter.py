@@ -36,7 +36,7 @@ model:
 
 pretrain:
   budget: 3 epochs           # or "2000 steps", "10M tokens", "20 minutes"
-  # batch_size: 32
+  # batch_size: 16
   # learning_rate: 0.006
   # muon_learning_rate: 0.02
   # dropout: 0.1             # against overfitting; so are weight_decay, l1, early_stopping
