@@ -332,7 +332,8 @@ class PretrainSection(TrainingSection):
     # AdamW's rate; with muon, for embeddings, norms and biases only. Left out, 0.003 where
     # optimizer: adamw trains all weights with it.
     learning_rate: float = Field(0.006, gt=0)
-    # Small, because most runs here are short: more steps help more than smoother ones.
+    # Sequences per optimizer step: few, since in a short run more steps help more than smoother
+    # ones.
     batch_size: int = Field(16, gt=0)
     # causal: predict the next token; masked: predict hidden tokens (BERT).
     objective: Literal["causal", "masked"] = "causal"

@@ -291,15 +291,12 @@ class Trainer:
             nll += loss.total.detach()
             for name, value in loss.sums.items():
                 sums[name] = sums.get(name, 0) + value.detach()
-        gradients = [one.grad for one in self.model.parameters() if one.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.section.gradient_clip or math.inf
+        )
         added, *others = total([float(nll), *map(float, sums.values())])
         mean, size = added / targets, float(whole_tensor(norm))
         if math.isfinite(mean) and math.isfinite(size):
-            clip = self.section.gradient_clip
-            # PyTorch multiplies by one where nothing is to be clipped.
-            if clip and size > clip:
-                torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip, norm)
             self._optimizers.step()
         else:
             self._leave_out(mean, size)

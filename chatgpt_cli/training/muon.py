@@ -141,7 +141,7 @@ class Muon(torch.optim.Optimizer):
         if isinstance(matrices[0], DTensor):
             exchange = Exchange.of(matrices)
             own = exchange.mine(blocks)
-            whole = exchange.collect([one.bfloat16() for one in directions])
+            whole = exchange.collect(directions)
             updates = exchange.give_back(_orthogonal(whole, own) if whole else [])
         else:
             updates = _orthogonal(directions, blocks)
@@ -152,7 +152,7 @@ class Muon(torch.optim.Optimizer):
             part.mul_(keep).add_(update.to(part.dtype), alpha=-group["lr"] * scale)
 
     def _direction(self, matrix: Tensor, momentum: float) -> Tensor:
-        """Nesterov's direction of a matrix, or of the rows held here, in place of the gradient."""
+        """Nesterov's direction of a matrix, or of the rows held here, bfloat16."""
         if not self.state[matrix]:
             self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
         buffer, gradient = self.state[matrix]["momentum_buffer"], matrix.grad
@@ -160,15 +160,11 @@ class Muon(torch.optim.Optimizer):
         buffer, gradient = own_part(buffer), own_part(gradient)
         buffer.lerp_(gradient, 1 - momentum)
         # The gradient and the momentum that it has just entered.
-        return gradient.lerp_(buffer, momentum)
+        return torch.lerp(gradient, buffer, momentum).bfloat16()
 
 
 def _orthogonal(directions: list[Tensor], blocks: list[Blocks]) -> list[Tensor]:
     """Whole matrices orthogonalised by their blocks, which have one shape."""
-    counts = [one.count for one in blocks]
-    shape = blocks[0].shape(*directions[0].shape)
-    stack = directions[0].new_empty((sum(counts), *shape), dtype=torch.bfloat16)
-    for part, one, direction in zip(torch.split(stack, counts), blocks, directions, strict=True):
-        part.copy_(one.split(direction))
-    updates = torch.split(orthogonalize(stack), counts)
+    parts = [one.split(direction) for one, direction in zip(blocks, directions, strict=True)]
+    updates = torch.split(orthogonalize(torch.cat(parts)), [one.count for one in blocks])
     return [one.join(update) for one, update in zip(blocks, updates, strict=True)]

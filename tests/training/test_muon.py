@@ -65,7 +65,7 @@ def test_a_step_is_momentum_orthogonalised_by_blocks(blocks: Blocks) -> None:
     expected, buffer = matrix.detach().clone(), torch.zeros(16, 8)
     for _ in range(3):
         gradient = torch.randn(16, 8)
-        matrix.grad, other.grad = gradient.clone(), torch.randn(16, 8)
+        matrix.grad, other.grad = gradient, torch.randn(16, 8)
         optimizer.step()
         buffer = 0.95 * buffer + 0.05 * gradient
         direction = 0.05 * gradient + 0.95 * buffer
