@@ -189,7 +189,7 @@ def main(spec: Spec, out: Path) -> None:
     if spec.seconds:
         # A schedule needs the number of steps: as many as fit the time that is left
         # once the model is compiled, at the speed of a short trial on a copy.
-        trial = train(spec, build(config, spec.attention), windows, _WARM + 12)
+        trial = train(spec, build(config, spec.attention), windows, _WARM + 60)
         pace = statistics.median(trial.seconds_per_step())
         # The trial itself is not held against it; compiling again comes from the cache.
         started = time.perf_counter()

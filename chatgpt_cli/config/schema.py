@@ -267,6 +267,8 @@ class TrainingSection(Section):
     learning_rate: float = Field(3e-3, gt=0)
     # Muon's rate, for the matrices inside the blocks.
     muon_learning_rate: float = Field(0.02, gt=0)
+    # How much of its direction Muon keeps from one step to the next.
+    muon_momentum: float = Field(0.95, ge=0, lt=1)
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     # Shares of the budget: rising at its start, falling at its end (wsd only).
     warmup_fraction: float = Field(0.02, ge=0, le=1)
@@ -335,6 +337,9 @@ class PretrainSection(TrainingSection):
     # Sequences per optimizer step: few, since in a short run more steps help more than smoother
     # ones.
     batch_size: int = Field(16, gt=0)
+    # How much of its direction Muon keeps from one step to the next: less than usual, since
+    # a short run should turn quickly.
+    muon_momentum: float = Field(0.9, ge=0, lt=1)
     # causal: predict the next token; masked: predict hidden tokens (BERT).
     objective: Literal["causal", "masked"] = "causal"
     mask_probability: float = Field(0.15, gt=0, lt=1)

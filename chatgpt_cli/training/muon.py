@@ -115,7 +115,7 @@ class Muon(torch.optim.Optimizer):
         matrices: Iterable[tuple[Tensor, Blocks]],
         *,
         lr: float,
-        momentum: float = 0.95,
+        momentum: float,
         weight_decay: float = 0.0,
     ) -> None:
         pairs = list(matrices)

@@ -65,6 +65,7 @@ class Optimizers:
                 Muon(
                     [(p, _blocks(self._names[p], p, model.config.head_dim)) for p in matrices],
                     lr=section.muon_learning_rate,
+                    momentum=section.muon_momentum,
                     weight_decay=section.weight_decay,
                 )
             )

@@ -61,7 +61,7 @@ def test_a_step_is_momentum_orthogonalised_by_blocks(blocks: Blocks) -> None:
     torch.manual_seed(0)
     matrix = torch.nn.Parameter(torch.randn(16, 8))
     other = torch.nn.Parameter(torch.randn(16, 8))
-    optimizer = Muon([(matrix, blocks), (other, blocks)], lr=0.1, weight_decay=0.5)
+    optimizer = Muon([(matrix, blocks), (other, blocks)], lr=0.1, momentum=0.95, weight_decay=0.5)
     expected, buffer = matrix.detach().clone(), torch.zeros(16, 8)
     for _ in range(3):
         gradient = torch.randn(16, 8)

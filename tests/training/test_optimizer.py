@@ -53,6 +53,18 @@ def test_saved_state_continues_to_the_same_bits(kind: str) -> None:
         assert torch.equal(one, other), name
 
 
+def test_muon_keeps_as_much_of_its_direction_as_is_set() -> None:
+    model = _model()
+    optimizers = Optimizers(model, TrainingSection.model_validate({"muon_momentum": 0.25}))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers.step()
+    buffers = [v for name, v in optimizers.state().items() if name.endswith("momentum_buffer")]
+    assert buffers
+    for buffer in buffers:
+        torch.testing.assert_close(buffer, torch.full_like(buffer, 0.75))
+
+
 def test_vectors_are_not_decayed() -> None:
     section = TrainingSection.model_validate({"weight_decay": 0.5, "learning_rate": 0.1})
     model = _model()
