@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,11 +17,14 @@ import torch
 from chatgpt_cli.config.schema import HardwareSection
 from chatgpt_cli.errors import ConfigError
 from chatgpt_cli.files import compiled_code_folder
+from chatgpt_cli.model.linear import int8_is_possible
 from chatgpt_cli.training.distributed import agree, world_size
 
 # Written-out attention keeps its weights for the backward pass: above this context they
 # take more memory than the rest of a step. Until there it is faster on a CPU.
 _MATMUL_ATTENTION_LIMIT = 2048
+# How long two kinds of product are compared.
+_PROBE_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Hardware:
     threads: int
     # Compute blocks twice instead of keeping what they computed.
     gradient_checkpointing: bool = False
+    # Multiply the blocks' matrices in 8 bits in training.
+    int8: bool = False
     # How several processes divide the model.
     parallel: Literal["auto", "ddp", "fsdp", "hybrid"] = "auto"
 
@@ -50,8 +55,9 @@ class Hardware:
             if self.device.type == "cuda"
             else f"{self.device.type}, {self.threads} threads"
         )
+        precision = str(self.dtype).removeprefix("torch.") + (" and int8" if self.int8 else "")
         return (
-            f"{name} · {str(self.dtype).removeprefix('torch.')} · {self.attention} attention · "
+            f"{name} · {precision} · {self.attention} attention · "
             f"{'compiled' if self.compile else 'not compiled'}"
             f"{' · gradient checkpointing' if self.gradient_checkpointing else ''}"
         )
@@ -59,19 +65,31 @@ class Hardware:
     def chosen(self) -> dict[str, str | int]:
         """What a continuation on the same kind of device must choose again."""
         precision = str(self.dtype).removeprefix("torch.")
-        return {"device": self.device.type, "precision": precision, "attention": self.attention}
+        return {
+            "device": self.device.type,
+            "precision": precision,
+            "attention": self.attention,
+            "int8_training": self.int8,
+        }
 
 
 def as_before(section: HardwareSection, before: Mapping[str, str | int]) -> HardwareSection:
     """What is automatic as `Hardware.chosen` says it was, unless this is another device."""
     if not before or before["device"] != _choose_device(section.device).type:
         return section
-    keys = [key for key in ("precision", "attention") if getattr(section, key) == "auto"]
-    return section.model_copy(update={key: before[key] for key in keys})
+    # Runs of earlier versions chose nothing about 8 bits: they had none.
+    before = {"int8_training": False} | dict(before)
+    keys = ("precision", "attention", "int8_training")
+    automatic = [key for key in keys if getattr(section, key) == "auto"]
+    return section.model_copy(update={key: before[key] for key in automatic})
 
 
 def choose_hardware(
-    section: HardwareSection, *, context_length: int = 0, long_run: bool = False
+    section: HardwareSection,
+    *,
+    context_length: int = 0,
+    long_run: bool = False,
+    int8_training: bool = False,
 ) -> Hardware:
     """Resolve every `auto` for this machine.
 
@@ -79,9 +97,10 @@ def choose_hardware(
         section: what the user asked for.
         context_length: tokens per sequence; decides the attention implementation.
         long_run: whether the run lasts long enough to pay for compiling.
+        int8_training: whether it is for a stage that may multiply in 8 bits.
 
     Raises:
-        ConfigError: if a device was asked for that is not there.
+        ConfigError: if something was asked for that is not there.
     """
     device = _choose_device(section.device)
     if device.type == "cpu":
@@ -100,9 +119,17 @@ def choose_hardware(
         dtype = torch.bfloat16 if section.precision == "bfloat16" else torch.float32
     if compile_:
         keep_compiled_code()
-    recompute = section.gradient_checkpointing
     return _agreed(
-        Hardware(device, dtype, attention, compile_, threads, recompute, section.parallel)
+        Hardware(
+            device,
+            dtype,
+            attention,
+            compile_,
+            threads,
+            section.gradient_checkpointing,
+            int8_training and _choose_int8(section, device, dtype, compiled=compile_),
+            section.parallel,
+        )
     )
 
 
@@ -162,6 +189,19 @@ def _can_compile(device: torch.device) -> bool:
     )
 
 
+def _choose_int8(
+    section: HardwareSection, device: torch.device, dtype: torch.dtype, *, compiled: bool
+) -> bool:
+    if section.int8_training == "auto":
+        return device.type == "cpu" and compiled and _int8_is_fast(dtype) and int8_is_possible()
+    if section.int8_training and not (device.type == "cpu" and int8_is_possible()):
+        raise ConfigError(
+            f"hardware.int8_training needs a CPU and a C++ compiler (device: {device.type})",
+            remedy="Set hardware.int8_training to auto, or install g++.",
+        )
+    return section.int8_training
+
+
 def _bfloat16_is_fast(device: torch.device) -> bool:
     """Whether bfloat16 matrices multiply clearly faster than float32 ones, measured.
 
@@ -169,13 +209,30 @@ def _bfloat16_is_fast(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    rates = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        matrix = torch.ones(512, 512, dtype=dtype, device=device)
-        best = float("inf")
-        for _ in range(5):
+    square = torch.ones(512, 512, device=device)
+    narrow = square.bfloat16()
+    return _share_of_time(lambda: narrow @ narrow, lambda: square @ square) < 0.8
+
+
+def _int8_is_fast(dtype: torch.dtype) -> bool:
+    """Whether 8-bit matrices multiply so much faster than those of `dtype` that it pays for
+    rounding them: about twice as fast where the processor has 8-bit dot products, slower
+    elsewhere."""
+    square = torch.ones(512, 512, dtype=dtype)
+    whole = square.to(torch.int8)
+    return _share_of_time(lambda: torch._int_mm(whole, whole), lambda: square @ square) < 0.7
+
+
+def _share_of_time(one: Callable[[], torch.Tensor], other: Callable[[], torch.Tensor]) -> float:
+    """The time of `one` as a share of that of `other`: the shortest of each, in turns.
+
+    Long enough that other programs leave a quiet moment to both.
+    """
+    times: tuple[list[float], list[float]] = [], []
+    began = time.perf_counter()
+    while len(times[0]) < 5 or time.perf_counter() - began < _PROBE_SECONDS:
+        for product, taken in zip((one, other), times, strict=True):
             start = time.perf_counter()
-            (matrix @ matrix)[0, 0].item()
-            best = min(best, time.perf_counter() - start)
-        rates[dtype] = best
-    return rates[torch.bfloat16] < 0.8 * rates[torch.float32]
+            product()[0, 0].item()
+            taken.append(time.perf_counter() - start)
+    return min(times[0]) / min(times[1])

@@ -93,6 +93,7 @@ def prepare(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
         long_run=effort.is_long,
+        int8_training=section.lora is None,
     )
     plain = TokenLoss(hardware, data.target_bytes, section.label_smoothing)
     objective: Objective = plain

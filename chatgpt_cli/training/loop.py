@@ -146,6 +146,7 @@ class Trainer:
         # Each process drops out other numbers.
         torch.manual_seed(self.seed + rank())
         self.model.set_attention(self.hardware.attention)
+        self.model.set_int8_training(self.hardware.int8)
         self.model.set_gradient_checkpointing(self.hardware.gradient_checkpointing)
         if self.section.dropout is not None:
             self.model.set_dropout(self.section.dropout)

@@ -80,6 +80,7 @@ def prepare(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
         long_run=effort.is_long,
+        int8_training=True,
     )
     if (said := limitation(shape)) is not None:
         observe(Note(said, "warning"))

@@ -24,6 +24,7 @@ from chatgpt_cli.evaluation.metrics.score import Score
 from chatgpt_cli.interop.huggingface import load_model, weights_hash
 from chatgpt_cli.interop.locate import locate_model
 from chatgpt_cli.interop.quantization import write_quantized
+from chatgpt_cli.model.linear import int8_is_possible
 from chatgpt_cli.model.lora import adapter_weights
 from chatgpt_cli.model.quantized import quantized_weights
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -100,6 +101,9 @@ MASKED = (
 )  # fmt: skip
 
 
+NEEDS_COMPILER = pytest.mark.skipif(not int8_is_possible(), reason="no C++ compiler")
+
+
 @pytest.mark.parametrize(
     ("stage", "overrides"),
     [
@@ -107,6 +111,7 @@ MASKED = (
         ("pretrain", ("pretrain.optimizer=adamw", "pretrain.l1=1e-4")),
         ("pretrain", MASKED),
         ("pretrain", ("hardware.gradient_checkpointing=true", "pretrain.dropout=0.2")),
+        pytest.param("pretrain", ("hardware.int8_training=true",), marks=NEEDS_COMPILER),
         ("finetune", ("finetune.dropout=0.1", "finetune.label_smoothing=0.1")),
         ("finetune", ("finetune.replay=0.3", "finetune.freeze_layers=1")),
         ("finetune", ("finetune.distill={teacher: run/pretrain/checkpoints/step-00000012}",)),
@@ -265,6 +270,21 @@ def test_gradient_checkpointing_changes_memory_only(project: Path) -> None:
         weights.append(_weights(paths.pretrain))
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+
+
+@NEEDS_COMPILER
+def test_training_in_8_bits_is_other_and_evaluated_as_ever(project: Path) -> None:
+    """Two whole runs: the validation loss before the first step is the same to the bit."""
+    paths, found = _prepare(project), []
+    for on in ("false", "true"):
+        events: list[Event] = []
+        _train(project, "pretrain", f"hardware.int8_training={on}", mode="restart", events=events)
+        said = [event.text for event in events if isinstance(event, Note)]
+        assert any("int8" in text for text in said) == (on == "true")
+        found.append((_weights(paths.pretrain), _losses(paths.pretrain)))
+    (plain, expected), (ours, losses) = found
+    assert any(not torch.equal(ours[name], plain[name]) for name in plain)
+    assert [loss for *_, loss in losses] == pytest.approx([loss for *_, loss in expected], rel=0.01)
 
 
 def test_what_was_chosen_automatically_is_kept(

@@ -1,4 +1,4 @@
-"""Compiles decode.cpp for this processor, once, and loads it."""
+"""Compiles the C++ code for this processor, once, and loads it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import torch
 
 from chatgpt_cli.files import atomic_path, compiled_code_folder
 
-_SOURCES = ("products.h", "decode.cpp")
+_HEADERS = ("products.h",)
+_SOURCES = ("decode.cpp", "quantize.cpp")
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp")
 _SECONDS = 120
 
@@ -130,7 +131,7 @@ def load_library(device: torch.device, *, build: bool) -> ctypes.CDLL | None:
     folder = compiled_code_folder()
     if folder is None:
         return _built_for_now(compiler) if build else None
-    path = folder / f"decode-{_fingerprint(compiler)}.so"
+    path = folder / f"native-{_fingerprint(compiler)}.so"
     if not path.exists() and not (build and _compile(compiler, path)):
         return None
     return _load(path)
@@ -148,7 +149,7 @@ def _compiler() -> str | None:
 def _fingerprint(compiler: str) -> str:
     """Differs where the compiled code would: sources, flags, compiler, processor, PyTorch."""
     digest = hashlib.sha256()
-    for name in _SOURCES:
+    for name in (*_HEADERS, *_SOURCES):
         digest.update((Path(__file__).parent / name).read_bytes())
     about = Path(compiler).resolve().stat()
     facts = (_FLAGS, compiler, about.st_size, about.st_mtime_ns, _processor(), torch.__version__)
@@ -170,7 +171,7 @@ def _processor() -> str:
 def _built_for_now(compiler: str) -> ctypes.CDLL | None:
     """Compiled for this process alone, where no folder can be written."""
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "decode.so"
+        path = Path(name) / "native.so"
         return _load(path) if _compile(compiler, path) else None
 
 
@@ -182,11 +183,14 @@ def _compile(compiler: str, path: Path) -> bool:
     """
     try:
         with tempfile.TemporaryDirectory() as name, atomic_path(path) as linked:
-            unlinked = Path(name) / "decode.o"
-            source = Path(__file__).parent / "decode.cpp"
+            sources = [str(Path(__file__).parent / source) for source in _SOURCES]
+            unlinked = [str(Path(name) / f"{source}.o") for source in _SOURCES]
             for command in (
-                [compiler, *_FLAGS, "-c", str(source), "-o", str(unlinked)],
-                [compiler, "-shared", str(unlinked), "-o", str(linked)],
+                *(
+                    [compiler, *_FLAGS, "-c", source, "-o", target]
+                    for source, target in zip(sources, unlinked, strict=True)
+                ),
+                [compiler, "-shared", *unlinked, "-o", str(linked)],
             ):
                 subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)
     except (OSError, subprocess.SubprocessError):
@@ -202,7 +206,17 @@ def _load(path: Path) -> ctypes.CDLL | None:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         library.decode.argtypes = (pointer, pointer, pointer, pointer, number)
         library.product.argtypes = (pointer, pointer, number, pointer, number)
+        library.quantize_matrix.argtypes = (
+            pointer, number, number, number, pointer, pointer, pointer, pointer, number,
+        )  # fmt: skip
+        library.rescale_sums.argtypes = (
+            pointer, number, number, number, pointer, pointer, pointer, number,
+        )  # fmt: skip
+        functions = (
+            library.decode, library.product, library.quantize_matrix, library.rescale_sums,
+        )  # fmt: skip
     except (OSError, AttributeError):
         return None
-    library.decode.restype = library.product.restype = None
+    for function in functions:
+        function.restype = None
     return library
