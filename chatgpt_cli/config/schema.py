@@ -32,8 +32,9 @@ class HardwareSection(Section):
     attention: Literal["auto", "sdpa", "matmul"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     threads: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
-    # Multiply the blocks' matrices in whole numbers of 8 bits while training, on CPUs that do
-    # so faster (docs/speed.md). auto: pretrain and finetune do, in runs that are compiled.
+    # Multiply the blocks' matrices in whole numbers of 8 bits in pretrain and finetune
+    # (docs/speed.md). auto: on CPUs that do so faster, in runs that are compiled, unless the
+    # model comes from elsewhere (model.from).
     int8_training: Literal["auto"] | bool = "auto"
     # Compute each block twice instead of keeping what it computed: a third more time,
     # a small part of the memory.

@@ -32,7 +32,7 @@ def run_settings(folder: Path, last: str) -> Settings:
 
     Of each part those that it was made with (its provenance.json, else config.yaml and what
     metrics.jsonl began with), and what a preset or the model decides in the place of null.
-    Threads and precision are those that were used.
+    Threads, precision and training in 8 bits are those that were used.
 
     Args:
         folder: the run directory.
@@ -154,6 +154,7 @@ def _used(session: Session | None, stage: StagePaths) -> Settings:
         progress = None
     if progress is not None and "precision" in progress.chosen:
         found["hardware.precision"] = progress.chosen["precision"]
+        found["hardware.int8_training"] = bool(progress.chosen.get("int8_training", False))
     return found
 
 

@@ -85,8 +85,7 @@ def _native() -> ctypes.CDLL | None:
 
 def _compiled() -> ctypes.CDLL:
     library = _native()
-    if library is None:
-        raise RuntimeError("training in 8 bits needs compiled code, which cannot be had here")
+    assert library is not None  # else `int8_is_possible` said so
     return library
 
 

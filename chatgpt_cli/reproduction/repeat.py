@@ -296,7 +296,7 @@ def _as_chosen(config: Config, name: StageName, recorded: Session, progress: Pro
             "device": chosen.get("device", config.hardware.device),
             "precision": chosen.get("precision", config.hardware.precision),
             "attention": chosen.get("attention", config.hardware.attention),
-            "int8_training": chosen.get("int8_training", False),
+            "int8_training": bool(chosen.get("int8_training", False)),
             "threads": recorded.environment.get("threads", config.hardware.threads),
         }
     )

@@ -78,7 +78,7 @@ def as_before(section: HardwareSection, before: Mapping[str, str | int]) -> Hard
     if not before or before["device"] != _choose_device(section.device).type:
         return section
     # Runs of earlier versions chose nothing about 8 bits: they had none.
-    before = {"int8_training": False} | dict(before)
+    before = {**before, "int8_training": bool(before.get("int8_training", False))}
     keys = ("precision", "attention", "int8_training")
     automatic = [key for key in keys if getattr(section, key) == "auto"]
     return section.model_copy(update={key: before[key] for key in automatic})
@@ -89,7 +89,7 @@ def choose_hardware(
     *,
     context_length: int = 0,
     long_run: bool = False,
-    int8_training: bool = False,
+    int8_training: Literal["auto", "if set", "never"] = "never",
 ) -> Hardware:
     """Resolve every `auto` for this machine.
 
@@ -97,7 +97,9 @@ def choose_hardware(
         section: what the user asked for.
         context_length: tokens per sequence; decides the attention implementation.
         long_run: whether the run lasts long enough to pay for compiling.
-        int8_training: whether it is for a stage that may multiply in 8 bits.
+        int8_training: what the setting of that name may do: "auto" in stages that train all
+            weights of a model of this program's own; "if set" for other models, some of whose
+            channels are so large that 8 bits are too few for the rest; else "never".
 
     Raises:
         ConfigError: if something was asked for that is not there.
@@ -127,7 +129,10 @@ def choose_hardware(
             compile_,
             threads,
             section.gradient_checkpointing,
-            int8_training and _choose_int8(section, device, dtype, compiled=compile_),
+            int8_training != "never"
+            and _choose_int8(
+                section, device, dtype, automatic=int8_training == "auto" and compile_
+            ),
             section.parallel,
         )
     )
@@ -190,14 +195,14 @@ def _can_compile(device: torch.device) -> bool:
 
 
 def _choose_int8(
-    section: HardwareSection, device: torch.device, dtype: torch.dtype, *, compiled: bool
+    section: HardwareSection, device: torch.device, dtype: torch.dtype, *, automatic: bool
 ) -> bool:
     if section.int8_training == "auto":
-        return device.type == "cpu" and compiled and _int8_is_fast(dtype) and int8_is_possible()
+        return automatic and device.type == "cpu" and _int8_is_fast(dtype) and int8_is_possible()
     if section.int8_training and not (device.type == "cpu" and int8_is_possible()):
         raise ConfigError(
             f"hardware.int8_training needs a CPU and a C++ compiler (device: {device.type})",
-            remedy="Set hardware.int8_training to auto, or install g++.",
+            remedy="Set hardware.int8_training to false, or install g++.",
         )
     return section.int8_training
 

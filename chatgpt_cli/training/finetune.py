@@ -93,7 +93,7 @@ def prepare(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
         long_run=effort.is_long,
-        int8_training=section.lora is None,
+        int8_training="never" if section.lora else "if set" if config.model.from_ else "auto",
     )
     plain = TokenLoss(hardware, data.target_bytes, section.label_smoothing)
     objective: Objective = plain

@@ -80,7 +80,7 @@ def prepare(
         as_before(config.hardware, start.progress.chosen if start else {}),
         context_length=length,
         long_run=effort.is_long,
-        int8_training=True,
+        int8_training="auto" if config.model.from_ is None else "if set",
     )
     if (said := limitation(shape)) is not None:
         observe(Note(said, "warning"))

@@ -20,29 +20,32 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fast")
 def test_8_bits_in_training_that_is_compiled() -> None:
-    assert choose_hardware(AUTO, int8_training=True).int8
-    assert "int8" in str(choose_hardware(AUTO, int8_training=True))
+    assert choose_hardware(AUTO, int8_training="auto").int8
+    assert "int8" in str(choose_hardware(AUTO, int8_training="auto"))
+    assert not choose_hardware(AUTO, int8_training="if set").int8
     assert not choose_hardware(AUTO).int8
     short = HardwareSection(compile=False)
-    assert not choose_hardware(short, int8_training=True).int8
+    assert not choose_hardware(short, int8_training="auto").int8
     wanted = short.model_copy(update={"int8_training": True})
-    assert choose_hardware(wanted, int8_training=True).int8
+    assert choose_hardware(wanted, int8_training="auto").int8
+    assert choose_hardware(wanted, int8_training="if set").int8
+    assert not choose_hardware(wanted).int8
     unwanted = AUTO.model_copy(update={"int8_training": False})
-    assert not choose_hardware(unwanted, int8_training=True).int8
+    assert not choose_hardware(unwanted, int8_training="auto").int8
 
 
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("missing", ["_int8_is_fast", "int8_is_possible"])
 def test_not_where_it_is_slow_or_cannot_be(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, missing, lambda *_: False)
-    assert not choose_hardware(AUTO, int8_training=True).int8
+    assert not choose_hardware(AUTO, int8_training="auto").int8
 
 
 def test_asked_for_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "int8_is_possible", lambda: False)
     wanted = HardwareSection(int8_training=True)
     with pytest.raises(ConfigError, match="int8_training needs a CPU and a C\\+\\+ compiler"):
-        choose_hardware(wanted, int8_training=True)
+        choose_hardware(wanted, int8_training="auto")
     # A command that does not train has no use for it.
     assert not choose_hardware(wanted).int8
 
