@@ -42,9 +42,16 @@ class Linear(nn.Linear):
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
+@functools.cache
 def int8_is_possible() -> bool:
-    """Whether there is what training in 8 bits needs: the compiled code."""
-    return _native() is not None
+    """Whether there is what training in 8 bits needs: compiled code, and exact sums.
+
+    Without 8-bit dot products some processors add pairs of products in 16 bits, which
+    large numbers overflow.
+    """
+    largest = torch.full((64, 64), 127, dtype=torch.int8)
+    exact = bool((torch._int_mm(largest, -largest) == -64 * 127**2).all())
+    return exact and _native() is not None
 
 
 class _Int8Product(torch.autograd.Function):

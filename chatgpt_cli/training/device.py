@@ -201,7 +201,8 @@ def _choose_int8(
         return automatic and device.type == "cpu" and _int8_is_fast(dtype) and int8_is_possible()
     if section.int8_training and not (device.type == "cpu" and int8_is_possible()):
         raise ConfigError(
-            f"hardware.int8_training needs a CPU and a C++ compiler (device: {device.type})",
+            "hardware.int8_training needs a CPU whose 8-bit products are exact, and a C++ "
+            f"compiler (device: {device.type})",
             remedy="Set hardware.int8_training to false, or install g++.",
         )
     return section.int8_training

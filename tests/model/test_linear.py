@@ -123,3 +123,12 @@ def test_a_model_learns_from_nearly_the_same_gradients(kind: str, compiled: bool
     ours = gradient()
     assert not torch.equal(ours, exact)
     assert torch.cosine_similarity(ours, exact, dim=0) > 0.99
+
+
+def test_not_where_sums_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on processors that add two products in 16 bits."""
+    whole = torch._int_mm
+    int8_is_possible.cache_clear()
+    monkeypatch.setattr(torch, "_int_mm", lambda a, b: whole(a, b).clamp_min(-(2**15)))
+    assert not int8_is_possible()
+    int8_is_possible.cache_clear()

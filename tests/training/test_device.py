@@ -44,7 +44,7 @@ def test_not_where_it_is_slow_or_cannot_be(missing: str, monkeypatch: pytest.Mon
 def test_asked_for_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "int8_is_possible", lambda: False)
     wanted = HardwareSection(int8_training=True)
-    with pytest.raises(ConfigError, match="int8_training needs a CPU and a C\\+\\+ compiler"):
+    with pytest.raises(ConfigError, match="int8_training needs a CPU whose"):
         choose_hardware(wanted, int8_training="auto")
     # A command that does not train has no use for it.
     assert not choose_hardware(wanted).int8
