@@ -1,7 +1,7 @@
 """A linear map that in training may multiply whole numbers of 8 bits.
 
 Processors with 8-bit dot products (VNNI) multiply such numbers at twice the speed of
-bfloat16 and four times that of float32. All three products of a training step are done
+bfloat16 and several times that of float32. All three products of a training step are done
 so: the output, the gradient by the input and the gradient by the weight (as in SwitchBack,
 Wortsman et al. 2023, which leaves the third one out). For each of them both factors get
 scales for the axis that is not summed over, so that nothing has to be shared by numbers

@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int64_t kLine = 16;  // floats of a cache line, so that no two threads share one
+constexpr int64_t kLine = 32;  // numbers that fill a cache line even at two bytes each
 
 template <class To, class From>
 To same_bits(From from) {
@@ -148,10 +148,10 @@ extern "C" void quantize_matrix(const void* x, int64_t is_bfloat16, int64_t rows
                                 int8_t* by_columns, float* column_scales, int64_t threads) {
   if (is_bfloat16)
     quantize<BFloat16>(static_cast<const uint16_t*>(x), rows, columns, by_rows, row_scales,
-                           by_columns, column_scales, int(threads));
+                       by_columns, column_scales, int(threads));
   else
     quantize<Float32>(static_cast<const uint32_t*>(x), rows, columns, by_rows, row_scales,
-                          by_columns, column_scales, int(threads));
+                      by_columns, column_scales, int(threads));
 }
 
 // Sums of products to what they stand for: sums[i, j] * row_scales[i] * column_scales[j].
@@ -160,8 +160,8 @@ extern "C" void rescale_sums(const int32_t* sums, int64_t is_bfloat16, int64_t r
                              const float* column_scales, void* out, int64_t threads) {
   if (is_bfloat16)
     rescale<BFloat16>(sums, rows, columns, row_scales, column_scales,
-                          static_cast<uint16_t*>(out), int(threads));
+                      static_cast<uint16_t*>(out), int(threads));
   else
     rescale<Float32>(sums, rows, columns, row_scales, column_scales,
-                         static_cast<uint32_t*>(out), int(threads));
+                     static_cast<uint32_t*>(out), int(threads));
 }
