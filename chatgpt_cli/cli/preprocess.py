@@ -59,10 +59,10 @@ def preprocess(
             tell=output.line,
             tokenizer=tokenizer,
             machine=machine,
+            record=lambda folder: write_record(
+                folder, [text_session(project.config, text_files(project.config))]
+            ),
         )
-        if result.fresh:
-            recorded = text_session(project.config, text_files(project.config))
-            write_record(paths.data, [recorded])
         write_settings(paths, project.config)
     if json_output:
         output.json({**result.manifest, "fresh": result.fresh})

@@ -56,6 +56,7 @@ def preprocess(
     tell: Tell,
     tokenizer: Tokenizer | None = None,
     machine: Machine = ALONE,
+    record: Callable[[Path], None] | None = None,
 ) -> Prepared:
     """Make tokenizer and shards, unless those that are there come from the same request.
 
@@ -66,6 +67,8 @@ def preprocess(
         tell: told what is being done.
         tokenizer: that of the model the project starts from, to be used as it is.
         machine: number 0 of those that share the work; the others call `help_preprocess`.
+        record: adds files to the folder of the shards before that takes its place, so that
+            no death of the process leaves one without the other.
 
     Raises:
         ConfigError: no sources, or a vocabulary that does not fit the text.
@@ -118,6 +121,8 @@ def preprocess(
         manifest["report"] |= report
         _check_amount(config, manifest)
         write_manifest(folder, manifest)
+        if record is not None:
+            record(folder)
         with atomic_path(paths.tokenizer) as tokenizer_folder:
             tokenizer.save(tokenizer_folder)
     work.discard()

@@ -253,8 +253,15 @@ def repeat(
         config = _moved(original.text, target)
         start = config.model.from_
         tokenizer = None if start is None else load_tokenizer(resolve_model(start))
-        preprocess(config, paths, force=False, tell=tell, tokenizer=tokenizer)
-        write_record(paths.data, [text_session(config, original.text.files)])
+        session = text_session(config, original.text.files)
+        preprocess(
+            config,
+            paths,
+            force=False,
+            tell=tell,
+            tokenizer=tokenizer,
+            record=lambda folder: write_record(folder, [session]),
+        )
         write_settings(paths, config)
     for name, recorded in original.stages.items():
         config = _as_chosen(

@@ -293,3 +293,30 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tokenizer\.path") as caught:
         _run(second, data, tokenizer={"path": str(tmp_path)})
     assert "runs/NAME/tokenizer" in (caught.value.remedy or "")
+
+
+def test_the_record_takes_its_place_with_the_shards_or_not_at_all(tmp_path: Path) -> None:
+    _write(tmp_path / "text.txt", small_text(200))
+    config = Config.model_validate(
+        {
+            "run_dir": str(tmp_path / "run"),
+            "data": {"sources": [str(tmp_path / "text.txt")]},
+            "tokenizer": {"vocab_size": 400},
+            "model": {"context_length": 16},
+        }
+    )
+    paths = RunPaths(config.run_dir)
+
+    def die(folder: Path) -> None:
+        (folder / "record").write_text("half of it")
+        raise KeyboardInterrupt
+
+    def record(folder: Path) -> None:
+        assert not paths.data.exists()
+        (folder / "record").write_text("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, paths, force=False, tell=lambda _: None, record=die)
+    assert list(config.run_dir.iterdir()) == []
+    made = preprocess(config, paths, force=False, tell=lambda _: None, record=record)
+    assert made.fresh and (paths.data / "record").read_text() == "all of it"

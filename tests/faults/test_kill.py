@@ -109,7 +109,7 @@ def _contents(folder: Path) -> dict[str, object]:
     """Hashes of what preprocessing wrote; request and provenance name the folder it was made in."""
     files = [p for name in ("data", "tokenizer") for p in (folder / "run" / name).iterdir()]
     contents: dict[str, object] = {
-        path.name: sha256(path) for path in files if path.name != "provenance.json"
+        path.name: "is there" if path.name == "provenance.json" else sha256(path) for path in files
     }
     manifest = json.loads((folder / "run/data/manifest.json").read_text(encoding="utf-8"))
     own = ("request", "checksum")
