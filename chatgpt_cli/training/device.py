@@ -232,13 +232,19 @@ def _int8_is_fast(dtype: torch.dtype) -> bool:
 def _share_of_time(one: Callable[[], torch.Tensor], other: Callable[[], torch.Tensor]) -> float:
     """The time of `one` as a share of that of `other`: the shortest of each, in turns.
 
-    Long enough that other programs leave a quiet moment to both.
+    Long enough that other programs leave a quiet moment to both, and with one thread: several
+    wait for each other, and beside a busy program for the one that it holds up.
     """
     times: tuple[list[float], list[float]] = [], []
-    began = time.perf_counter()
-    while len(times[0]) < 5 or time.perf_counter() - began < _PROBE_SECONDS:
-        for product, taken in zip((one, other), times, strict=True):
-            start = time.perf_counter()
-            product()[0, 0].item()
-            taken.append(time.perf_counter() - start)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        began = time.perf_counter()
+        while len(times[0]) < 5 or time.perf_counter() - began < _PROBE_SECONDS:
+            for product, taken in zip((one, other), times, strict=True):
+                start = time.perf_counter()
+                product()[0, 0].item()
+                taken.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
     return min(times[0]) / min(times[1])

@@ -80,3 +80,18 @@ def test_the_probe_compares_the_shortest_times(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(device.time, "perf_counter", tick)
     share = device._share_of_time(lambda: product("one"), lambda: product("other"))
     assert share == pytest.approx(0.5)
+
+
+def test_the_probe_leaves_the_threads_as_they_were() -> None:
+    before, seen = torch.get_num_threads(), set()
+
+    def product() -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return torch.ones(1, 1)
+
+    torch.set_num_threads(2)
+    try:
+        device._share_of_time(product, product)
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
