@@ -317,7 +317,11 @@ def prose(w: World, side: int) -> str:
         told = w.draw(story)
         text = told.en if side == 0 else told.zh
         if w.chance(0.4):
-            text += ("\nIn short: " if side == 0 else "\n简单地说：") + choose(told.summary)
+            ways = [
+                ("In short: ", "简单地说："),
+                ("Summarise in one sentence:\n", "用一句话概括：\n"),
+            ]
+            text += "\n" + w.random.choice(ways)[side] + choose(told.summary)
         return text
     if kind < 0.75:
         found = w.draw(lambda world: asked(world, 9))[side]
@@ -328,7 +332,7 @@ def prose(w: World, side: int) -> str:
         mark = (" That is a {} opinion.", "这是{}评价。")[side]
         return "\n".join(choose(t) + mark.format(words[0 if good else 1]) for t, good in remarks)
     if kind < 0.94:
-        turns = w.draw(w.random.choice(talk.PERSONAL))
+        turns = talk.fixed(w) if w.chance(0.35) else w.draw(w.random.choice(talk.PERSONAL))
         return "\n".join(f"- {user[side]}\n- {answer[side]}" for user, answer in turns)
     return space.join(choose(w.draw(sentence)) for _ in range(w.random.randint(2, 4)))
 
@@ -342,7 +346,11 @@ def parallel(w: World) -> str:
         lines = [(p.en, p.zh) for p in (w.draw(sentence) for _ in range(w.random.randint(1, 4)))]
     first = 0 if w.chance(0.5) else 1
     if w.chance(0.5):
-        return "\n".join(f"{line[first]}\n{line[1 - first]}" for line in lines)
+        # Its instruction has a line of its own: tests are kept apart sentence by sentence.
+        instruction = (
+            ("Translate into Chinese:\n", "翻译成英文：\n")[first] if w.chance(0.5) else ""
+        )
+        return "\n".join(f"{instruction}{line[first]}\n{line[1 - first]}" for line in lines)
     gap = (" ", "")
     return "\n".join(gap[s].join(line[s] for line in lines) for s in (first, 1 - first))
 

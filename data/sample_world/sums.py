@@ -94,5 +94,6 @@ def stated(r: random.Random, a: int, b: int, sign: str) -> str:
         f"{a}{'加' if plus else '减'}{b}等于{c}。",
         f"Question: What is {a} {sign} {b}?\nAnswer: {worked_out(a, b, sign).en}",
         f"问：{a}{'加' if plus else '减'}{b}等于多少？\n答：{worked_out(a, b, sign).zh}",
+        f"问：计算 {a} {sign} {b}。\n答：{worked_out(a, b, sign).zh}",
     ]
     return r.choice(choices)
