@@ -37,6 +37,9 @@ TRAIN_ROWS = {
     "chat": 1400,
     "summary": 800,
 }
+# What the rows of these tasks begin with; the pretraining text has it, too.
+_TRANSLATE = ("Translate into Chinese: ", "翻译成英文：")
+_SUMMARISE = ("Summarise in one sentence: ", "用一句话概括：")
 _ENDS = re.compile(r"(?<=[.!?。！？])|\n")
 
 
@@ -168,12 +171,12 @@ def story_qa(w: World) -> Row:
 
 def translation_en_zh(w: World) -> Row:
     pair = w.draw(sentence)
-    return row_of("translation_en_zh", (f"Translate into Chinese: {pair.en}", pair.zh))
+    return row_of("translation_en_zh", (_TRANSLATE[0] + pair.en, pair.zh))
 
 
 def translation_zh_en(w: World) -> Row:
     pair = w.draw(sentence)
-    return row_of("translation_zh_en", (f"翻译成英文：{pair.zh}", pair.en))
+    return row_of("translation_zh_en", (_TRANSLATE[1] + pair.zh, pair.en))
 
 
 def sentiment(w: World) -> Row:
@@ -207,8 +210,8 @@ def chat(w: World) -> Row:
 def summary(w: World) -> Row:
     told = w.draw(story)
     if w.chance(0.55):
-        return row_of("summary", (f"Summarise in one sentence: {told.en}", told.summary.en))
-    return row_of("summary", (f"用一句话概括：{told.zh}", told.summary.zh))
+        return row_of("summary", (_SUMMARISE[0] + told.en, told.summary.en))
+    return row_of("summary", (_SUMMARISE[1] + told.zh, told.summary.zh))
 
 
 TASKS: dict[str, TaskMaker] = {
@@ -222,12 +225,10 @@ TASKS: dict[str, TaskMaker] = {
 }
 # What a task asks again and again is not a fact: instructions, labels, bare answers.
 _INSTRUCTIONS = (
-    "Translate into Chinese: ",
-    "翻译成英文：",
+    *_TRANSLATE,
+    *_SUMMARISE,
     "Is this opinion positive or negative?",
     "这个评价是正面还是负面？",
-    "Summarise in one sentence: ",
-    "用一句话概括：",
 )
 _FORMULAS = {
     "What is my name?",
@@ -317,11 +318,8 @@ def prose(w: World, side: int) -> str:
         told = w.draw(story)
         text = told.en if side == 0 else told.zh
         if w.chance(0.4):
-            ways = [
-                ("In short: ", "简单地说："),
-                ("Summarise in one sentence:\n", "用一句话概括：\n"),
-            ]
-            text += "\n" + w.random.choice(ways)[side] + choose(told.summary)
+            ways = [("In short: ", "简单地说：")[side], _as_a_line(_SUMMARISE[side])]
+            text += "\n" + w.random.choice(ways) + choose(told.summary)
         return text
     if kind < 0.75:
         found = w.draw(lambda world: asked(world, 9))[side]
@@ -337,6 +335,11 @@ def prose(w: World, side: int) -> str:
     return space.join(choose(w.draw(sentence)) for _ in range(w.random.randint(2, 4)))
 
 
+def _as_a_line(instruction: str) -> str:
+    """Tests are kept apart sentence by sentence: what follows stays a sentence of its own."""
+    return f"{instruction.rstrip()}\n"
+
+
 def parallel(w: World) -> str:
     """The same in both languages, one after the other."""
     if w.chance(0.15):
@@ -346,10 +349,7 @@ def parallel(w: World) -> str:
         lines = [(p.en, p.zh) for p in (w.draw(sentence) for _ in range(w.random.randint(1, 4)))]
     first = 0 if w.chance(0.5) else 1
     if w.chance(0.5):
-        # Its instruction has a line of its own: tests are kept apart sentence by sentence.
-        instruction = (
-            ("Translate into Chinese:\n", "翻译成英文：\n")[first] if w.chance(0.5) else ""
-        )
+        instruction = _as_a_line(_TRANSLATE[first]) if w.chance(0.5) else ""
         return "\n".join(f"{instruction}{line[first]}\n{line[1 - first]}" for line in lines)
     gap = (" ", "")
     return "\n".join(gap[s].join(line[s] for line in lines) for s in (first, 1 - first))

@@ -23,8 +23,8 @@ from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from tests.conftest import small_text
 
 
-def _run(tmp_path: Path, data: dict[str, Any], **more: Any) -> Prepared:
-    config = Config.model_validate(
+def _config(tmp_path: Path, data: dict[str, Any], **more: Any) -> Config:
+    return Config.model_validate(
         {
             "run_dir": str(tmp_path / "run"),
             "data": data,
@@ -33,6 +33,10 @@ def _run(tmp_path: Path, data: dict[str, Any], **more: Any) -> Prepared:
             **more,
         }
     )
+
+
+def _run(tmp_path: Path, data: dict[str, Any], **more: Any) -> Prepared:
+    config = _config(tmp_path, data, **more)
     return preprocess(config, RunPaths(config.run_dir), force=False, tell=lambda _: None)
 
 
@@ -297,14 +301,7 @@ def test_an_existing_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_the_record_takes_its_place_with_the_shards_or_not_at_all(tmp_path: Path) -> None:
     _write(tmp_path / "text.txt", small_text(200))
-    config = Config.model_validate(
-        {
-            "run_dir": str(tmp_path / "run"),
-            "data": {"sources": [str(tmp_path / "text.txt")]},
-            "tokenizer": {"vocab_size": 400},
-            "model": {"context_length": 16},
-        }
-    )
+    config = _config(tmp_path, {"sources": [str(tmp_path / "text.txt")]})
     paths = RunPaths(config.run_dir)
 
     def die(folder: Path) -> None:
