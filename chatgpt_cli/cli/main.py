@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import difflib
 import errno
 import importlib
@@ -10,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from contextvars import copy_context
 from typing import Any
 
@@ -93,11 +95,25 @@ def set_up() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _terminate)
+    sys.unraisablehook = _deliver_again
 
 
 def _terminate(number: int, _frame: object) -> None:
     """End as after an error: what was begun is tidied, the run directory given up."""
     sys.exit(128 + number)
+
+
+def _deliver_again(lost: sys.UnraisableHookArgs) -> None:
+    """A signal that arrived where Python drops what is raised, as in a destructor, comes again."""
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        number: int = signal.SIGINT
+    elif isinstance(lost.exc_value, SystemExit) and isinstance(lost.exc_value.code, int):
+        number = lost.exc_value.code - 128
+    else:
+        sys.__unraisablehook__(lost)
+        return
+    # Not from here: what is raised in this hook would be dropped as well.
+    threading.Timer(0.01, _thread.interrupt_main, [number]).start()
 
 
 def main(arguments: list[str]) -> int:

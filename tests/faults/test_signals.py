@@ -78,6 +78,35 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_half(
     assert final_state(begin, "pretrain") == final_state(whole, "pretrain")
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_arrives_in_a_destructor_is_not_lost(name: str) -> None:
+    """Python drops what a handler raises there, with a traceback."""
+    script = f"""
+import os, signal, time
+from chatgpt_cli.cli import main
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0)
+        print("still here")
+
+def command(name, arguments):
+    Dropped()
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        pass
+    return 0
+
+main._call = command
+main.run()
+"""
+    done = subprocess.run([sys.executable, "-c", script, "doctor"], capture_output=True, text=True)
+    assert done.returncode == 128 + getattr(signal, name)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr, done.stderr
+
+
 def test_a_closed_terminal_does_not_end_training(begin: Path) -> None:
     """As with `chatgpt pretrain | head -1`: what cannot be shown is left out."""
     process = subprocess.Popen(
