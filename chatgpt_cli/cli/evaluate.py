@@ -127,6 +127,7 @@ def score(
     from chatgpt_cli.evaluation.run import evaluate as measure
     from chatgpt_cli.reproduction.evaluated import record_evaluation
     from chatgpt_cli.training.device import choose_hardware
+    from chatgpt_cli.training.distributed import locked
 
     output = project.output
     planned, text = plan(project.config, metrics=metrics, tasks=tasks)
@@ -140,7 +141,10 @@ def score(
     output.line(f"Model: {opened.folder}")
     output.line(str(hardware))
     # Besides the tasks: held-out data, and the look for rows seen in training.
-    with output.progress("evaluate", len(planned) + len(texts) + 2) as display:
+    with (
+        locked(project.paths.evaluate, "evaluate"),
+        output.progress("evaluate", len(planned) + len(texts) + 2) as display,
+    ):
         done = 0
         current = ""
 
@@ -154,12 +158,12 @@ def score(
         results = measure(
             subject, project.config, project.paths, planned, text=text, texts=texts, on_task=on_task
         )
-    if not this_rank().is_first:
-        return None
-    if note := options.unfinished(project, opened):
-        results.notes.append(note)
-    content = write_results(project.paths.evaluate, subject, results)
-    record_evaluation(project.paths, project.config, content, hardware.chosen())
+        if not this_rank().is_first:
+            return None
+        if note := options.unfinished(project, opened):
+            results.notes.append(note)
+        content = write_results(project.paths.evaluate, subject, results)
+        record_evaluation(project.paths, project.config, content, hardware.chosen())
     return content, results, opened
 
 

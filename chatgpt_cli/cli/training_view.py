@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -118,7 +117,7 @@ def train(
     from chatgpt_cli.reproduction.record import Recorder
     from chatgpt_cli.tracking.live import Trackers
     from chatgpt_cli.tracking.services import require
-    from chatgpt_cli.training.distributed import process_group
+    from chatgpt_cli.training.distributed import locked, process_group
     from chatgpt_cli.training.hang import watching
     from chatgpt_cli.training.loop import Result
 
@@ -129,7 +128,7 @@ def train(
     if me.restarts:
         output.warn(f"A process was lost: new start {me.restarts}, from the last checkpoint.")
     timeout = project.config.hardware.rank_timeout
-    with process_group(timeout=2 * timeout) as store, _locked(project.paths.root, command):
+    with process_group(timeout=2 * timeout) as store, locked(project.paths.root, command):
         with (
             output.progress(command, 1.0) as display,
             watching(store, timeout, output.alarm) as watch,
@@ -187,17 +186,6 @@ def train(
         f"Next: chatgpt {same_run(following)}"
     )
     return 0
-
-
-@contextmanager
-def _locked(run_dir: Path, command: str) -> Iterator[None]:
-    """The run directory is held by the first of several processes, for all of them."""
-    from chatgpt_cli.lock import run_lock
-    from chatgpt_cli.training.distributed import on_first
-
-    with ExitStack() as held:
-        on_first(lambda: held.enter_context(run_lock(run_dir, command)))
-        yield
 
 
 def _warn_of_later(project: Project, command: str) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from chatgpt_cli.errors import ChatGPTError, ProcessLost, TrainingError
+from chatgpt_cli.lock import run_lock
 from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.training.meeting import meet
 
@@ -166,6 +168,18 @@ def on_first(work: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return value  # type: ignore[return-value]
+
+
+@contextmanager
+def locked(folder: Path, command: str) -> Iterator[None]:
+    """The first process holds a folder, as `run_lock` does, for all of them.
+
+    Raises:
+        ChatGPTError: in every process, if another command holds it.
+    """
+    with ExitStack() as held:
+        on_first(lambda: held.enter_context(run_lock(folder, command)))
+        yield
 
 
 def dealt(items: Sequence[S], work: Callable[[list[S]], list[T]]) -> list[T]:

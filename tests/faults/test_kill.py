@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from chatgpt_cli.files import sha256
+from chatgpt_cli.lock import run_lock
 from tests.faults.commands import (
+    chatgpt,
     copy,
     final_state,
     kill_when,
@@ -181,3 +183,40 @@ def test_killed_preprocessing_in_parts_goes_on(kills: int, prepared: Path, tmp_p
     assert _contents(folder) == _contents(whole)
     assert not (folder / "run" / "parts").exists()
     print(f"{went_on} of the runs that ended went on from finished parts")
+
+
+@pytest.mark.parametrize("kills", [2, _slow(30)])
+def test_killed_evaluation_is_made_up_for(kills: int, prepared: Path, tmp_path: Path) -> None:
+    """It holds nobody up and leaves nothing; one that is alive cannot be written over."""
+    r = random.Random(kills)
+    whole, folder = copy(prepared, tmp_path / "whole"), copy(prepared, tmp_path / "killed")
+    succeed(whole, "evaluate")
+    written = folder / "run" / "evaluate"
+    with run_lock(written, "evaluate"):
+        refused = chatgpt(folder, "evaluate")
+    assert refused.code == 1 and "already working here" in refused.text, refused.text
+    moments: Counter[str] = Counter()
+    while moments.total() - moments["too late"] < kills:
+        process = start(folder, "evaluate")
+        moment = r.uniform(0, 1) if r.random() < 0.3 else None
+
+        def reached(process: object = process, moment: float | None = moment) -> bool:
+            if moment is None:
+                return any(written.glob(".*.tmp"))
+            return processor_seconds(process) >= moment  # type: ignore[arg-type]
+
+        killed = kill_when(process, reached)
+        half = killed and any(written.glob(".*.tmp"))
+        moments["too late" if not killed else "half-written" if half else "elsewhere"] += 1
+    succeed(folder, "evaluate")
+    assert [path.name for path in (folder / "run").rglob(".*")] == []
+    assert _answers(folder) == _answers(whole)
+    print(f"evaluate: {dict(moments)}")
+
+
+def _answers(folder: Path) -> tuple[object, str]:
+    """The scores, and all that the model answered."""
+    written = folder / "run" / "evaluate"
+    results = json.loads((written / "results.json").read_text(encoding="utf-8"))
+    answers = (written / "predictions.jsonl").read_text(encoding="utf-8")
+    return [task["scores"] for task in results["tasks"]], answers
