@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from chatgpt_cli.tokenizer.train import train_tokenizer
 
 # The tests read English, whatever the tester's locale; so do the processes they start.
 os.environ["CHATGPT_LANG"] = "en"
+
+# The processes they start hear signals, also where the tests run in the background.
+for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # How long an example takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
