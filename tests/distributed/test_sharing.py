@@ -117,6 +117,11 @@ def _meet_twice() -> list[str]:
             assert not place.check(["round"])
             place.set("round", str(one))
         rounds.append(place.get("round").decode())
+    # The store ends with the first process, which so waits for the other.
+    if number == 0:
+        store.wait(["done"])
+    else:
+        store.set("done", "")
     return rounds
 
 
