@@ -250,13 +250,16 @@ def prune(
 
     Args:
         stage: where they lie.
-        progress: where training stands; its best step is always kept.
+        progress: where training stands; its best step is always kept, and what `best` names.
         keep_last: so many of the newest stay,
         keep_best: so many of those with the lowest validation loss,
         keep_every: and those of steps that are multiples of this.
     """
     folders = list_checkpoints(stage)
     keep = {step_of(folder) for folder in folders[-keep_last:]} | {progress.best_step}
+    # The best one until a better one is written.
+    if (best := stage.pointed(stage.best)) is not None:
+        keep.add(step_of(best))
     if keep_every:
         keep |= {step for step in map(step_of, folders) if step % keep_every == 0}
     others = [folder for folder in folders if step_of(folder) not in keep]

@@ -21,7 +21,7 @@ from chatgpt_cli.config.schema import HardwareSection
 from chatgpt_cli.files import compiled_code_folder
 from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.reproduction.record import processor
-from chatgpt_cli.training.device import choose_hardware, keep_compiled_code
+from chatgpt_cli.training.device import choose_hardware, keep_compiled_code, missing_compiler
 from chatgpt_cli.training.memory import free_memory, total_memory
 
 _PYTHON = (3, 11)
@@ -191,10 +191,10 @@ _COMPILER = "Install g++ (Debian, Ubuntu: apt install g++; macOS: xcode-select -
 def _compiling(device: torch.device) -> Finding:
     """Whether torch.compile works, by a function as small as can be."""
     name = "torch.compile"
-    compilers = ("g++", "clang++", os.environ.get("CXX", "g++"))
-    if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        said = "there is no C++ compiler: long training runs take about 1.4 times as long"
-        return Finding(name, "note", said, _COMPILER)
+    missing = missing_compiler(device)
+    if missing is not None:
+        said = f"there is no {missing}: long training runs take about 1.4 times as long"
+        return Finding(name, "note", said, _COMPILER if device.type == "cpu" else "Install it.")
     keep_compiled_code()
     start = time.perf_counter()
     try:

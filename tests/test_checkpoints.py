@@ -56,6 +56,12 @@ def test_retention(stage: StagePaths, options: dict[str, int], kept: list[int]) 
     assert all(damage(folder) is None for folder in list_checkpoints(stage))
 
 
+def test_the_best_stays_until_a_better_one_is_written(stage: StagePaths) -> None:
+    stage.best.write_text("step-00000040\n", encoding="utf-8")
+    prune(stage, Progress(step=70, best_step=70), keep_last=1)
+    assert [step_of(folder) for folder in list_checkpoints(stage)] == [40, 60]
+
+
 def test_the_best_is_used_whatever_the_pointers_say(stage: StagePaths) -> None:
     stage.best.write_text("step-00000010\n", encoding="utf-8")
     chosen = best_checkpoint(stage)

@@ -224,6 +224,17 @@ def _share_the_processor() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch, without which nothing of this kind comes up, tells its own kinds."""
+    if isinstance(error, MemoryError):
+        return True
+    if "torch" not in sys.modules:
+        return False
+    from chatgpt_cli.training.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
 def _parsed(message: str) -> tuple[str | None, str]:
     """The option that Click's message is about, and the rest in fewer words."""
     found = re.fullmatch(r"Invalid value for '(.+?)'(?: \(.*\))?: (.*)", message, re.DOTALL)
@@ -251,7 +262,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
         remedy, code = f"See {command} --help.", 2
     elif isinstance(error, ChatGPTError):
         fact, place, remedy, code = error.fact, error.place, error.remedy or "", error.exit_code
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    elif _is_out_of_memory(error):
         fact, code = "the memory is not enough", 1
         remedy = "Set a smaller micro_batch_size, sequence_length or model.preset."
     elif isinstance(error, OSError):

@@ -16,6 +16,7 @@ from chatgpt_cli.config.budget import Budget
 from chatgpt_cli.config.model import PRESETS, ModelConfig
 from chatgpt_cli.config.paths import STAGES
 from chatgpt_cli.config.task_templates import task_template
+from chatgpt_cli.errors import ConfigError
 
 
 class Section(BaseModel):
@@ -850,8 +851,19 @@ class Config(Section):
         return self
 
     def sequence_length(self, stage: TrainingSection, context_length: int) -> int:
-        """Tokens per sequence in a stage of training a model of this context."""
+        """Tokens per sequence in a stage of training a model of this context.
+
+        Raises:
+            ConfigError: if more are set than the model can read.
+        """
         if stage.sequence_length is not None:
+            if stage.sequence_length > context_length:
+                name = next(name for name in STAGES if getattr(self, name) is stage)
+                raise ConfigError(
+                    f"{name}.sequence_length ({stage.sequence_length}) is longer than the "
+                    f"model's context ({context_length})",
+                    remedy="Set a shorter one, or leave it out.",
+                )
             return stage.sequence_length
         if self.model.from_ is None or self.model.context_length is not None:
             return context_length

@@ -166,4 +166,4 @@ def _log_probabilities(model: Transformer, hidden: Tensor, tokens: list[int]) ->
     ):
         logits = model.logits(states)  # (positions, vocab)
         parts.append(logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(-1))
-    return torch.cat(parts).double()
+    return torch.cat(parts).cpu().double()

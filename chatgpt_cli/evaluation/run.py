@@ -12,7 +12,7 @@ import numpy as np
 
 from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, TaskSection, TextSection
+from chatgpt_cli.config.schema import Config, TaskSection, TextSection, TrainingSection
 from chatgpt_cli.data.batch import Batch
 from chatgpt_cli.data.masking import MaskedHeldOut
 from chatgpt_cli.data.sft import held_out_conversations
@@ -311,7 +311,7 @@ def _measure_held_out(
     try:
         if answers:
             context = subject.model.config.context_length
-            length = config.sequence_length(config.finetune, context)
+            length = _window(config, config.finetune, context)
             batches: Iterable[Batch] = held_out_conversations(
                 config.finetune, subject.tokenizer, length
             )
@@ -335,9 +335,16 @@ def _measure_text(subject: Subject, config: Config, section: TextSection) -> Hel
     """The loss on a text of the user's, in windows as long as those of training."""
     tokenizer, shape = subject.tokenizer, subject.model.config
     text = read_text(section, config, tokenizer)
-    wanted = config.sequence_length(config.pretrain, shape.context_length)
-    batches: Iterable[Batch] = text_windows(text, min(wanted, shape.context_length))
+    length = _window(config, config.pretrain, shape.context_length)
+    batches: Iterable[Batch] = text_windows(text, length)
     if not shape.causal:
         batches = MaskedHeldOut(batches, masking(config, tokenizer))
     documents = document_losses(subject.model, batches, tokenizer.token_bytes, subject.hardware)
     return HeldOut(section.name, mean_loss(documents), documents, text.sha256)
+
+
+def _window(config: Config, section: TrainingSection, context_length: int) -> int:
+    """Tokens read at once: as many as in training, if the model can."""
+    if section.sequence_length is not None and section.sequence_length > context_length:
+        return context_length
+    return config.sequence_length(section, context_length)

@@ -131,6 +131,11 @@ class Transformer(nn.Module):
             block.requires_grad_(False)
         if layers and (self.config.labels or not self.config.tie_embeddings):
             self.model.embed_tokens.requires_grad_(False)
+        if self.model.frozen:
+            # What is added to the embedding comes before the blocks too.
+            for name in ("embed_positions", "embed_norm"):
+                if (part := getattr(self.model, name, None)) is not None:
+                    part.requires_grad_(False)
 
     def with_labels(self, labels: tuple[str, ...]) -> Transformer:
         """A classifier with these weights, and a score of zero for every label."""

@@ -218,6 +218,8 @@ def random_state() -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
@@ -233,8 +235,10 @@ def _checked_random_state(rng: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def restore_random_state(rng: dict[str, Tensor], rank: int) -> None:
     """Set PyTorch's generators to what they were in this process, if it existed then."""
-    cpu, cuda = _of_rank("cpu", rank), _of_rank("cuda", rank)
+    cpu, cuda, mps = (_of_rank(name, rank) for name in ("cpu", "cuda", "mps"))
     if cpu in rng:
         torch.set_rng_state(rng[cpu])
     if cuda in rng and torch.cuda.is_available():
         torch.cuda.set_rng_state(rng[cuda])
+    if mps in rng and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(rng[mps])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import os
 import shutil
 import sys
@@ -110,7 +111,7 @@ def choose_hardware(
     if section.threads != "auto":
         torch.set_num_threads(section.threads)
     threads = torch.get_num_threads()
-    compile_ = long_run and _can_compile(device) if section.compile == "auto" else section.compile
+    compile_ = _choose_compile(section, device, long_run=long_run)
     attention = section.attention
     if attention == "auto":
         short = device.type == "cpu" and context_length <= _MATMUL_ATTENTION_LIMIT
@@ -174,8 +175,10 @@ def _keep_freed_memory() -> None:
     """
     mmap_threshold, trim_threshold, most = -3, -1, 2**31 - 1
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(mmap_threshold, most)
-        libc.mallopt(trim_threshold, most)
+        # Before glibc 2.35 more than 32 MiB was refused. The second call alone would do harm:
+        # it ends the threshold's growing with the blocks that are freed.
+        if libc.mallopt(mmap_threshold, most) or libc.mallopt(mmap_threshold, 32 << 20):
+            libc.mallopt(trim_threshold, most)
 
 
 def keep_compiled_code() -> None:
@@ -185,13 +188,35 @@ def keep_compiled_code() -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
-def _can_compile(device: torch.device) -> bool:
-    """Inductor writes C++ for the CPU and Triton for CUDA; Windows needs its own setup."""
+def missing_compiler(device: torch.device) -> str | None:
+    """What PyTorch compiles with on this device, if it is not there.
+
+    C++ for the CPU; for CUDA Triton, which builds a piece of C for each machine. None also
+    where it cannot be told: on Windows, which needs its own setup, and for MPS.
+    """
     if sys.platform == "win32" or device.type == "mps":
-        return False
-    return device.type == "cuda" or any(
-        shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")
-    )
+        return None
+    if device.type == "cpu":
+        names = [os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")]
+    else:
+        if importlib.util.find_spec("triton") is None:
+            return "triton"
+        names = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"]
+    return None if any(map(shutil.which, names)) else names[0]
+
+
+def _choose_compile(section: HardwareSection, device: torch.device, *, long_run: bool) -> bool:
+    missing = missing_compiler(device)
+    if section.compile == "auto":
+        known = sys.platform != "win32" and device.type != "mps"
+        return long_run and known and missing is None
+    if section.compile and missing is not None:
+        raise ConfigError(
+            f"hardware.compile needs {missing}, which is not there",
+            remedy=f"Install {missing}, or set hardware.compile to false. ($CXX and $CC, if set, "
+            "must each name one program.)",
+        )
+    return section.compile
 
 
 def _choose_int8(

@@ -32,7 +32,13 @@ class Teacher:
 
     @classmethod
     def load(
-        cls, section: DistillSection, tokenizer: Tokenizer, *, causal: bool, stage: Stage
+        cls,
+        section: DistillSection,
+        tokenizer: Tokenizer,
+        *,
+        causal: bool,
+        length: int,
+        stage: Stage,
     ) -> Teacher:
         """Read the model that a configuration names.
 
@@ -40,6 +46,7 @@ class Teacher:
             section: names the teacher.
             tokenizer: the student's.
             causal: whether the student is a causal model.
+            length: the tokens of a sequence that both read.
             stage: whose model is taken if the teacher is a run directory.
 
         Raises:
@@ -59,6 +66,13 @@ class Teacher:
         if loaded.config.causal != causal:
             raise ConfigError(
                 "of teacher and student one is causal and the other is not", place=str(folder)
+            )
+        if loaded.config.context_length < length:
+            raise ConfigError(
+                f"the teacher's context ({loaded.config.context_length}) is shorter than the "
+                f"sequences ({length} tokens)",
+                place=str(folder),
+                remedy="Set a shorter sequence_length, or take a teacher that reads as much.",
             )
         loaded.model.requires_grad_(False)
         return cls(loaded.model, section, weights_hash(folder))

@@ -69,7 +69,7 @@ def prepare(
     fingerprint = base.fingerprint(config, shape, section.lora, train)
     teacher = None
     if section.distill is not None:
-        teacher = Teacher.load(section.distill, tokenizer, causal=True, stage="auto")
+        teacher = Teacher.load(section.distill, tokenizer, causal=True, length=length, stage="auto")
         fingerprint["teacher"] = teacher.hash
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(

@@ -156,7 +156,10 @@ class Trainer:
         self._parallel = Parallel(self.model, self.objective, self.hardware, kind)
         self._optimizers = Optimizers(self.model, self.section)
         if saved is not None:
-            self.progress = replace(saved.progress, finished=None)
+            # With a larger budget, what ended early has all its patience again.
+            early = saved.progress.finished == "early stopping"
+            stale = 0 if early else saved.progress.stale
+            self.progress = replace(saved.progress, finished=None, stale=stale)
             check_optimizer_state(self.model, saved)
             self._optimizers.load_state(saved.optimizer)
             if saved.shards is not None:
@@ -446,7 +449,7 @@ class Trainer:
         finished = None
         if share >= 1:
             finished = "budget"
-        elif patience and self.progress.stale >= patience:
+        elif evaluate and patience and self.progress.stale >= patience:
             finished = "early stopping"
         due = self._due(self.section.save_every, before, share, _AUTO_CHECKPOINTS)
         if improved or due or finished:
@@ -534,11 +537,14 @@ class Trainer:
         )
 
     def _point_to_best(self) -> None:
-        """Let `best` name the best checkpoint, or nothing if it is no longer there."""
+        """Let `best` name the best checkpoint; the one before while that is being written.
+
+        Nothing, if neither is there or none is the best any more.
+        """
         best = self.progress.best_step
         if best is not None and (self.stage.checkpoints / name_of(best)).is_dir():
             write_text(self.stage.best, name_of(best) + "\n")
-        else:
+        elif best is None or self.stage.pointed(self.stage.best) is None:
             self.stage.best.unlink(missing_ok=True)
 
     def _finish(self, reason: str) -> None:

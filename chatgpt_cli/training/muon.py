@@ -80,8 +80,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     # seventh and rounds more: models learnt less in finetuning (docs/speed.md).
     x, tall = matrices, matrices.shape[1] > matrices.shape[2]
     gram = _gram(x, tall)
-    # Its norm is the root of the sum of the singular values' fourth powers.
-    size = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True, dtype=torch.float64) + 1e-30
+    # Its norm is the root of the sum of the singular values' fourth powers. MPS has no float64.
+    exact = torch.float32 if gram.device.type == "mps" else torch.float64
+    size = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True, dtype=exact) + 1e-30
     gram, x = gram * (1 / size).bfloat16(), x * size.rsqrt().bfloat16()
     inner, other = torch.empty_like(gram), torch.empty_like(x)
     for step, polynomial in enumerate(_POLYNOMIALS):

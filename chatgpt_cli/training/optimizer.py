@@ -120,26 +120,24 @@ class Optimizers:
         """
         by_name = {name: parameter for parameter, name in self._names.items()}
         tensors = {
-            name: torch.zeros_like(by_name[name.split(".", 1)[1].rsplit(".", 1)[0]], dtype=dtype)
+            name: torch.zeros_like(parameter, dtype=dtype)
             for name, (_, dtype) in shapes_in(folder).items()
+            if (parameter := by_name.get(name.split(".", 1)[1].rsplit(".", 1)[0])) is not None
         }
         read_shards(folder, tensors)
         self.load_state(tensors)
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` gave.
-
-        Raises:
-            KeyError: if a tensor names a parameter that the model does not have.
-        """
+        """Take back what `state` gave, of the parameters that are still trained."""
         by_name = {name: parameter for parameter, name in self._names.items()}
         for name, value in tensors.items():
             number, rest = name.split(".", 1)
             parameter_name, key = rest.rsplit(".", 1)
-            parameter = by_name[parameter_name]
-            # AdamW counts steps in a CPU tensor unless fused on a GPU.
-            device = parameter.device if value.ndim or parameter.is_cuda else value.device
-            self._all[int(number)].state[parameter][key] = _like(parameter, value.to(device))
+            parameter = by_name.get(parameter_name)
+            # None: it was frozen since.
+            if parameter is not None:
+                state = self._all[int(number)].state[parameter]
+                state[key] = _like(parameter, value.to(parameter.device))
 
 
 def _like(parameter: Tensor, value: Tensor) -> Tensor:

@@ -68,7 +68,9 @@ def prepare(
     }
     teacher = None
     if section.distill is not None:
-        teacher = Teacher.load(section.distill, tokenizer, causal=shape.causal, stage="pretrain")
+        teacher = Teacher.load(
+            section.distill, tokenizer, causal=shape.causal, length=length, stage="pretrain"
+        )
         fingerprint["teacher"] = teacher.hash
     settings: dict[str, object] = section.model_dump(mode="json")
     start = open_stage(

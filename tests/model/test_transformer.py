@@ -329,3 +329,13 @@ def test_frozen_blocks_pass_a_gradient_on_only_for_unseen_tokens(unseen: bool) -
     assert all(one.grad is not None for one in second.parameters())
     # Nothing here goes through the output: a gradient is that of the lookup.
     assert (model.model.embed_tokens.weight.grad is not None) == unseen
+
+
+@pytest.mark.parametrize("choices", [{"positions": "learned"}, {"causal": False}])
+def test_what_comes_before_frozen_blocks_is_frozen(choices: dict[str, Any]) -> None:
+    """Several processes wait for the gradient of whatever can have one."""
+    model = build(tie_embeddings=True, **choices)
+    model.freeze(1, unseen_tokens=False)
+    model.logits(model(tokens())).sum().backward()
+    trained = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None] == []

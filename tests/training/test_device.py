@@ -1,5 +1,7 @@
 """What is chosen for a machine, and what a run that goes on keeps."""
 
+import sys
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that multiplies 8-bit numbers fast and has a compiler."""
     monkeypatch.setattr(device, "_int8_is_fast", lambda _: True)
     monkeypatch.setattr(device, "int8_is_possible", lambda: True)
+    monkeypatch.setattr(device, "missing_compiler", lambda _: None)
 
 
 @pytest.mark.usefixtures("fast")
@@ -48,6 +51,17 @@ def test_asked_for_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_hardware(wanted, int8_training="auto")
     # A command that does not train has no use for it.
     assert not choose_hardware(wanted).int8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="not looked for there")
+def test_compiling_needs_the_very_compiler_that_pytorch_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CXX", "ccache g++")
+    assert not choose_hardware(HardwareSection(), long_run=True).compile
+    with pytest.raises(ConfigError, match=r"hardware\.compile needs ccache g\+\+"):
+        choose_hardware(AUTO)
+    assert not choose_hardware(HardwareSection(compile=False), long_run=True).compile
 
 
 def test_a_run_goes_on_with_what_it_began_with() -> None:

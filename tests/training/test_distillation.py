@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,16 +68,21 @@ def test_value_and_gradients(smoothing: float, monkeypatch: pytest.MonkeyPatch) 
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-4)
 
 
-def test_a_teacher_with_other_tokens_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_a_teacher_that_does_not_read_the_same_is_refused(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
     model = build(vocab_size=400)
     save_model(model, tokenizer, tmp_path / "teacher")
     section = DistillSection(teacher=str(tmp_path / "teacher"))
-    assert Teacher.load(section, tokenizer, causal=True, stage="auto").hash
+    assert Teacher.load(section, tokenizer, causal=True, length=24, stage="auto").hash
     with pytest.raises(ConfigError, match="one is causal and the other is not"):
-        Teacher.load(section, tokenizer, causal=False, stage="auto")
+        Teacher.load(section, tokenizer, causal=False, length=24, stage="auto")
+    with pytest.raises(ConfigError, match=r"context \(24\) is shorter than .* \(25 tokens\)"):
+        Teacher.load(section, tokenizer, causal=True, length=25, stage="auto")
 
     class Other:
         hash = "other"
 
     with pytest.raises(ConfigError, match="different tokenizers"):
-        Teacher.load(section, Other(), causal=True, stage="auto")  # type: ignore[arg-type]
+        other: Any = Other()
+        Teacher.load(section, other, causal=True, length=24, stage="auto")

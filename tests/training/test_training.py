@@ -156,6 +156,32 @@ def test_frozen_layers_stay_as_they_were(project: Path) -> None:
         _train(project, "finetune", "finetune.freeze_layers=3", mode="restart")
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 1), (1, 0)])
+def test_other_layers_may_be_frozen_from_now_on(project: Path, before: int, after: int) -> None:
+    paths = _prepare(project)
+    _train(project, "pretrain")
+    with pytest.raises(_Stop):
+        _train(project, "finetune", f"finetune.freeze_layers={before}", stop_at=9)
+    then = _weights(paths.finetune)
+    result = _train(project, "finetune", f"finetune.freeze_layers={after}", mode="resume")
+    assert result.progress.step == 12
+    for name, value in _weights(paths.finetune).items():
+        if ".layers.0." in name:
+            assert torch.equal(value, then[name]) == (after == 1), name
+
+
+def test_sequences_longer_than_the_base_reads_are_refused(project: Path) -> None:
+    _prepare(project)
+    _train(project, "pretrain")
+    base = (
+        f"model.from={project / 'run/pretrain/checkpoints/step-00000012'}", "model.preset=tiny",
+        "model.hidden_size=null", "model.num_layers=null", "model.num_heads=null",
+        "model.context_length=null", f"run_dir={project / 'other'}",
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"sequence_length \(64\) is longer than .* \(32\)"):
+        _train(project, "finetune", *base, "finetune.sequence_length=64")
+
+
 def test_whole_numbers_are_trained_beside(project: Path) -> None:
     paths = _prepare(project)
     _train(project, "pretrain")
@@ -377,6 +403,11 @@ def test_early_stopping_keeps_the_best(project: Path, monkeypatch: pytest.Monkey
     assert result.progress.step == 16 and result.progress.best_step == 4
     kept = sorted(path.name for path in paths.pretrain.checkpoints.iterdir())
     assert kept == ["step-00000004", "step-00000016"]
+    # With more to do it is as patient again.
+    more = ("pretrain.budget=80 steps", *overrides[1:])
+    result = _train(project, "pretrain", *more, mode="resume")
+    assert isinstance(result, Result) and result.reason == "early stopping"
+    assert result.progress.step == 28 and result.progress.best_step == 4
 
 
 def test_checkpoints_open_in_transformers(project: Path) -> None:
