@@ -37,7 +37,10 @@ _WARM = 4
 
 @dataclass(frozen=True)
 class Spec:
-    """What to train and how; `seconds` limits the whole process, `steps` the training."""
+    """What to train and how.
+
+    `steps` says for how long, or `seconds`, which a short trial turns into steps.
+    """
 
     model: dict[str, Any]
     run_dir: str

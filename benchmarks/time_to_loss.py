@@ -12,6 +12,7 @@ recipes, characters, first 90% to train on: 1.8857 nats for a CPU (67 s on two c
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +62,9 @@ def main() -> None:
         parts = ["short"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # Whatever is compiled is compiled anew.
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "cache" / "inductor")
         if "short" in parts:
             _short(report, data, folder)
         if "long" in parts:
@@ -83,7 +87,7 @@ def _validations(run_dir: Path) -> list[dict[str, float]]:
 
 
 def _short(report: Report, data: Path, folder: Path) -> None:
-    """Wall clock of the whole command, from an empty compile cache."""
+    """Wall clock of the whole command."""
     text = _SHAKESPEARE.format(run_dir=folder / "short", text=data / "tinyshakespeare/input.txt")
     config = _prepare(folder, "short", text + _SHORT)
     done = run(chatgpt("pretrain", "--config", str(config)), log=folder / "log")
