@@ -116,6 +116,14 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def expanded(name: str) -> Path:
+    """A path as typed: ~ is the home folder; ~NAME of nobody here stays, as in a shell."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text with \\n line ends, all of it or nothing."""
     with atomic_path(target) as temporary:

@@ -15,7 +15,7 @@ from chatgpt_cli.cli.chat_input import Read, reader
 from chatgpt_cli.cli.chat_view import show_markdown, show_plain
 from chatgpt_cli.cli.project import ConfigOption, Project, SetOption, open_project
 from chatgpt_cli.command_line import same_run
-from chatgpt_cli.files import write_text
+from chatgpt_cli.files import expanded, write_text
 
 if TYPE_CHECKING:
     from chatgpt_cli.generation.conversation import Conversation
@@ -250,7 +250,7 @@ class _Session:
         if not name:
             self.output.line("Where to? /save FILE")
             return
-        path = Path(name).expanduser()
+        path = expanded(name)
         turns = [
             {"role": message.role, "content": message.content}
             for message in self.conversation.all_messages()
@@ -267,7 +267,7 @@ class _Session:
         if not name:
             self.output.line("What? /load FILE")
             return
-        path = Path(name).expanduser()
+        path = expanded(name)
         try:
             system, messages = read_conversation(path)
         except OSError as error:

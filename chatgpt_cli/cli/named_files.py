@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatgpt_cli.errors import DataError
+from chatgpt_cli.files import expanded
 
 if TYPE_CHECKING:
     from chatgpt_cli.cli.project import Project
@@ -26,7 +26,7 @@ def require_files(project: Project, section: str, *keys: str) -> None:
 
     for key in keys:
         for where, path in _named(getattr(getattr(project.config, section), key), (section, key)):
-            if any(mark in path for mark in ":*?[") or Path(path).expanduser().exists():
+            if any(mark in path for mark in ":*?[") or expanded(path).exists():
                 continue
             place = project.place_of(where)
             if not place.startswith("--set"):

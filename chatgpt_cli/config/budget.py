@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -11,8 +12,8 @@ from pydantic_core import core_schema
 
 Unit = Literal["steps", "tokens", "epochs", "minutes"]
 
-_PATTERN = re.compile(r"([\d_,]*\.?\d+)\s*([kKmMbB]?)\s+([A-Za-z]+)")
-_SCALE = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
+_PATTERN = re.compile(r"([\d_,]*\.?\d+(?:e\+?\d+)?)\s*([kKmMbB]?)\s+([A-Za-z]+)")
+_SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 _UNITS = {
     **{name: name for name in get_args(Unit)},
     **{name.removesuffix("s"): name for name in get_args(Unit)},
@@ -42,15 +43,17 @@ class Budget(NamedTuple):
                 'expected an amount and a unit, such as "3 epochs", "2000 steps", '
                 f'"10M tokens" or "20 minutes", got {text!r}'
             )
-        amount = float(match[1].replace(",", "").replace("_", "")) * _SCALE[match[2].lower()]
+        # In decimals: 1.1k is 1100, to the last digit.
+        amount = Decimal(match[1].replace(",", "").replace("_", "")) * _SCALE[match[2].lower()]
         if unit == "hours":
             amount, unit = amount * 60, "minutes"
         if amount <= 0:
             raise ValueError(f"a budget must be more than zero, got {text!r}")
-        return cls(amount, unit)  # type: ignore[arg-type]
+        return cls(float(amount), unit)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}"
+        # Exactly, and without an exponent.
+        return f"{Decimal(repr(self.amount)).normalize():f} {self.unit}"
 
     @classmethod
     def _validate(cls, value: object) -> Budget:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from chatgpt_cli.config.budget import Budget
 from chatgpt_cli.config.model import PRESETS, ModelConfig
@@ -62,6 +62,11 @@ class TokenizerSection(Section):
     path: Path | None = None
 
 
+def _with_newlines(text: str) -> str:
+    """As text is read: all line ends are one."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 class SourceSection(Section):
     """Where text comes from: a file, folder, glob or URL (anything fsspec opens).
 
@@ -75,7 +80,7 @@ class SourceSection(Section):
     # times, then a sampled share): 0.5 keeps half of them, 2 shows each one twice.
     weight: float = Field(1.0, gt=0, le=100)
     # What divides a .txt file into documents; without it a file is one document.
-    separator: str | None = None
+    separator: Annotated[str, Field(min_length=1), AfterValidator(_with_newlines)] | None = None
 
 
 def _as_source(value: object) -> object:
@@ -719,9 +724,9 @@ class GenerateSection(Section):
     temperature: float = Field(0.8, ge=0)
     # 0 keeps all tokens.
     top_k: int = Field(0, ge=0)
-    top_p: float = Field(0.95, gt=0, le=1)
+    top_p: float = Field(0.95, ge=1e-4, le=1)
     min_p: float = Field(0.0, ge=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0)
+    repetition_penalty: float = Field(1.0, ge=1e-4)
     stop: list[str] = Field(default_factory=list)
     seed: int | None = None
     # Weights in 8 or 4 bits: less to read for each token, a little less exact.

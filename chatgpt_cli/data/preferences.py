@@ -9,13 +9,14 @@ import numpy as np
 
 from chatgpt_cli.config.schema import PreferSection, Rows
 from chatgpt_cli.data.formats.conversations import ChatRow
+from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.formats.preferences import PreferenceRow
 from chatgpt_cli.data.packed import Conversations
 from chatgpt_cli.data.pairs import HeldOutPairs, PairBatches, Pairs
-from chatgpt_cli.data.problems import left_out
+from chatgpt_cli.data.problems import Problem, ProblemLog, left_out
 from chatgpt_cli.data.rows import RowReport, read_preferences
 from chatgpt_cli.data.split import divide_rows, text_of
-from chatgpt_cli.errors import DataError
+from chatgpt_cli.errors import DataError, ModelError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -49,8 +50,11 @@ def load_pairs(
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
     rows, held_out, report = _split(section)
-    encoder = _Encoder(tokenizer, sequence_length, system_prompt)
+    encoder = _Encoder(tokenizer, sequence_length, system_prompt, report.problems)
     train, validation = encoder.encode(rows), encoder.encode(held_out)
+    report.problems.check()
+    if not len(train) or not len(validation):
+        raise DataError("no pair is left to learn from or to validate with", place="prefer.data")
     batches = PairBatches(
         train, batch_size=section.batch_size, sequence_length=sequence_length, seed=seed
     )
@@ -82,33 +86,50 @@ def _split(
 
 
 class _Encoder:
-    """Renders pairs and cuts questions that are too long, alike before both answers."""
+    """Renders pairs and cuts questions that are too long, alike before both answers.
 
-    def __init__(self, tokenizer: Tokenizer, length: int, system_prompt: str | None) -> None:
+    Attributes:
+        problems: pairs that cannot be learnt from are noted there.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, length: int, system_prompt: str | None, problems: ProblemLog
+    ) -> None:
         self._tokenizer = tokenizer
         self._length = length
         self._system = system_prompt
         self.truncated = 0
+        self.problems = problems
 
     def encode(self, rows: Sequence[PreferenceRow]) -> Pairs:
-        """All rows, end to end."""
-        rendered = (part for row in rows for part in self._pair(row))
+        """All rows that can be used, end to end."""
+        rendered = (part for row in rows for part in self._usable(row))
         conversations = Conversations.of(rendered, self._tokenizer.pad_id)
         return Pairs(conversations, np.zeros(len(conversations.ids), dtype=np.float32))
+
+    def _usable(self, row: PreferenceRow) -> tuple[Rendered, ...]:
+        try:
+            return self._pair(row)
+        except RowFault as fault:
+            self.problems.add(Problem(row.place, fault.reason, fault.kind, fault.field))
+            return ()
 
     def _pair(self, row: PreferenceRow) -> tuple[Rendered, Rendered]:
         prompt = [replace(message, weight=0.0) for message in row.prompt]
         if self._system and prompt[0].role != "system":
             prompt.insert(0, Message("system", self._system))
         answers = (row.chosen, row.rejected)
-        both = [render([*prompt, *answer], self._tokenizer) for answer in answers]
+        try:
+            both = [render([*prompt, *answer], self._tokenizer) for answer in answers]
+        except ModelError as error:
+            raise RowFault(error.fact, kind="not for this chat template") from error
         asked = [one.targets.index(True) for one in both]
         room = self._length - max(len(one.ids) - n for one, n in zip(both, asked, strict=True))
         if room < 1:
-            raise DataError(
-                f"an answer alone is longer than a sequence of {self._length:,} tokens",
-                place=row.place,
-                remedy="Shorten it, raise prefer.sequence_length, or leave the row out.",
+            raise RowFault(
+                f"an answer alone is longer than a sequence of {self._length:,} tokens; raise "
+                "prefer.sequence_length, or shorten it",
+                kind="too long",
             )
         if max(asked) > room:
             self.truncated += 1

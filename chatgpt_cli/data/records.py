@@ -78,8 +78,9 @@ def whole_text(file: DataFile) -> str | Problem:
     return "".join(pieces)
 
 
-def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int) -> Problem:
+def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int | None) -> Problem:
     data: bytes = error.object
+    at = "" if consumed is None else f" at {consumed + error.start:,}"
     line = lines + data[: error.start].count(b"\n")
     guess = ""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -92,8 +93,7 @@ def _not_utf8(name: str, error: UnicodeDecodeError, lines: int, consumed: int) -
             pass
     return Problem(
         f"{name}:{line}",
-        f"the text is not UTF-8 (byte {data[error.start]:#04x} at {consumed + error.start:,})"
-        f"{guess}. Save it as UTF-8",
+        f"the text is not UTF-8 (byte {data[error.start]:#04x}{at}){guess}. Save it as UTF-8",
         "not UTF-8",
     )
 
@@ -242,7 +242,7 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
     if file.kind == ".tsv" and _is_without_header(stream):
         yield from _read_pairs(file, stream)
         return
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict", newline="")
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     lines = _CsvLines(text)
     delimiter = "\t" if file.kind == ".tsv" else ","
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -262,7 +262,11 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
                 return
             if not values:
                 continue
-            if header is None:
+            if (fault := _undecoded(file.name, start, values)) is not None:
+                yield fault
+                if header is None:
+                    return
+            elif header is None:
                 header = values
             elif len(values) != len(header):
                 yield Problem(
@@ -272,10 +276,21 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
                 )
             else:
                 yield Row(f"{file.name}:{start}", dict(zip(header, values, strict=True)))
-    except UnicodeDecodeError as error:
-        yield _not_utf8(file.name, error, lines.number + 1, 0)
     finally:
         text.detach()
+
+
+def _undecoded(name: str, line: int, values: list[str]) -> Problem | None:
+    """What is wrong with a row that has bytes which are not UTF-8 (PEP 383 keeps them)."""
+    row = "\t".join(values)
+    try:
+        row.encode("utf-8")
+    except UnicodeEncodeError:
+        try:
+            row.encode("utf-8", "surrogateescape").decode("utf-8")
+        except UnicodeDecodeError as error:
+            return _not_utf8(name, error, line, None)
+    return None
 
 
 class _CsvLines:
@@ -348,8 +363,12 @@ def _opened_quote(row: str, delimiter: str) -> int | None:
 
 def _is_without_header(stream: IO[bytes]) -> bool:
     """Whether a TSV begins with a translation instead of names: two scripts side by side."""
-    first = stream.readline(_LONGEST_ROW).decode("utf-8-sig", errors="replace")
-    stream.seek(0)
+    if isinstance(stream, io.BufferedReader):
+        begin = stream.peek().partition(b"\n")[0]
+    else:
+        begin = stream.readline(_LONGEST_ROW)
+        stream.seek(0)
+    first = begin.decode("utf-8-sig", errors="replace")
     cells = first.rstrip("\r\n").split("\t")
     if len(cells) not in (2, 3) or any(language(cell) for cell in cells):
         return False
@@ -384,6 +403,8 @@ def _read_parquet(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
             remedy="Install it with: pip install 'chatgpt-cli[parquet]'",
         ) from error
     number = 0
+    if not stream.seekable():
+        stream = io.BytesIO(stream.read())
     try:
         table = pyarrow.parquet.ParquetFile(stream)
         names = _class_names(table.schema_arrow.metadata)

@@ -8,6 +8,7 @@ from chatgpt_cli.config.schema import FinetuneSection
 from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
 from chatgpt_cli.data.formats.fields import RowFault
 from chatgpt_cli.data.problems import Problem, ProblemLog
+from chatgpt_cli.errors import ModelError
 from chatgpt_cli.tokenizer.chat import Message, Rendered, render
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 
@@ -46,9 +47,14 @@ class RowEncoder:
         """A row as tokens; a long plain text as several pieces.
 
         Raises:
-            RowFault: if nothing of it would be learnt.
+            RowFault: if nothing of it would be learnt, or the model's template refuses it.
         """
-        return self._pieces(row.text) if isinstance(row, TextRow) else [self._encoded(row)]
+        if isinstance(row, TextRow):
+            return self._pieces(row.text)
+        try:
+            return [self._encoded(row)]
+        except ModelError as error:
+            raise RowFault(error.fact, kind="not for this chat template") from error
 
     def _pieces(self, text: str) -> list[Rendered]:
         """[BOS] text [EOS], as pretraining shows it, cut where a sequence is full."""

@@ -86,9 +86,17 @@ def read_learnt(
     patterns: Sequence[Rows], task: FinetuneTask, direction: Direction, *, on_error: OnError
 ) -> RowReport[ChatRow | TextRow]:
     """Read what a task of finetuning learns to write; errors as `read_rows`."""
+    found = read_groups(patterns, task, direction, on_error=on_error)
+    return RowReport([row for group in found.rows for row in group], found.formats, found.problems)
+
+
+def read_groups(
+    patterns: Sequence[Rows], task: FinetuneTask, direction: Direction, *, on_error: OnError
+) -> RowReport[list[ChatRow | TextRow]]:
+    """As `read_learnt`, with all that is learnt of one row together: both directions of a pair."""
     found = _read(patterns, FORMATS_OF[task], on_error, _SETTING)
-    rows = [row for one in found.rows for row in learnt(one, direction)]
-    return RowReport(rows, found.formats, found.problems)
+    groups = [learnt(one, direction) for one in found.rows]
+    return RowReport([group for group in groups if group], found.formats, found.problems)
 
 
 def check_rows(section: FinetuneSection) -> None:

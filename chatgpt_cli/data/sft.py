@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from chatgpt_cli.config.schema import FinetuneSection, Rows
 from chatgpt_cli.data.packed import Conversations, EncodedRows, HeldOutRows, PackedBatches
 from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.row_encoder import Learnable, RowEncoder
-from chatgpt_cli.data.rows import RowReport, read_learnt
+from chatgpt_cli.data.rows import RowReport, read_groups
 from chatgpt_cli.data.shared_prompts import share_prompts
 from chatgpt_cli.data.split import divide_rows, text_of
 from chatgpt_cli.data.unknown_characters import UnknownCharacters
@@ -82,12 +83,17 @@ def held_out_conversations(
 def _split(
     section: FinetuneSection,
 ) -> tuple[list[Learnable], list[Learnable], RowReport[Learnable]]:
-    """As `split_rows`, of what the task of finetuning learns."""
+    """As `divide_rows`, of what the task of finetuning learns; a pair's directions together."""
 
-    def read(data: Sequence[Rows]) -> RowReport[Learnable]:
-        return read_learnt(data, section.task, section.direction, on_error=section.on_error)
+    def read(data: Sequence[Rows]) -> RowReport[list[Learnable]]:
+        return read_groups(data, section.task, section.direction, on_error=section.on_error)
 
-    return divide_rows(section, "finetune", read, text_of)
+    def text_of_all(group: list[Learnable]) -> str:
+        return "\0".join(sorted(map(text_of, group)))
+
+    rows, held_out, report = divide_rows(section, "finetune", read, text_of_all)
+    whole = RowReport([*chain(*report.rows)], report.formats, report.problems)
+    return [*chain(*rows)], [*chain(*held_out)], whole
 
 
 def _notes(

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import fsspec
 import fsspec.core
 
 from chatgpt_cli.config.paths import builtin
 from chatgpt_cli.errors import DataError
+from chatgpt_cli.files import expanded
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer as Buffer
@@ -66,8 +67,11 @@ class DataFile:
             with fsspec.open(self.url, "rb", compression=self.compression) as stream:
                 if self.start or self.stop is not None:
                     yield io.BufferedReader(_Slice(stream, self.start, self.stop), _BUFFER)
-                else:
+                elif stream.seekable():
                     yield stream
+                else:
+                    # Zstandard's reader knows no lines.
+                    yield io.BufferedReader(cast(io.RawIOBase, stream), _BUFFER)
         except EOFError as error:
             raise DataError(
                 "the compressed data ends too early",
@@ -77,7 +81,8 @@ class DataFile:
         except DataError:
             raise
         except (OSError, ValueError, ImportError) as error:
-            raise DataError(f"the file cannot be read ({error})", place=self.name) from error
+            said = str(error) or type(error).__name__
+            raise DataError(f"the file cannot be read ({said})", place=self.name) from error
         except Exception as error:
             # Each decompressor has an error type of its own.
             if type(error).__module__.split(".")[0] not in ("zlib", "lzma", "_lzma", "zstandard"):
@@ -123,12 +128,12 @@ def find_files(
         path = builtin("data").joinpath(path.removeprefix(_SAMPLE)).as_posix()
     system, root = _file_system(path)
     prefix = path.split("://")[0] + "://" if "://" in path else ""
-    if any(character in path for character in "*?["):
-        found = [name for name in system.glob(root) if not system.isdir(name)]
-    elif system.isdir(root):
+    if system.isdir(root):
         found = system.find(root)
     elif system.exists(root):
         found = [root]
+    elif is_pattern(path):
+        found = [name for name in system.glob(root) if not system.isdir(name)]
     else:
         raise DataError(
             f"there is no file or folder of this name{_nearest(path)}",
@@ -160,6 +165,16 @@ def find_files(
     return files
 
 
+def is_pattern(path: str) -> bool:
+    """Whether it may stand for several files, if there is none of this very name."""
+    return any(character in path for character in "*?[")
+
+
+def suffix_of(path: str) -> str:
+    """What a file's name ends with, behind compression."""
+    return _kind(path)[0]
+
+
 def _file_system(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """What opens a path or URL, and the name it has there.
 
@@ -167,7 +182,7 @@ def _file_system(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
         DataError: for a kind of URL that is not known, or needs a package.
     """
     if "://" not in path:
-        path = str(Path(path).expanduser())
+        path = str(expanded(path))
     try:
         system, root = fsspec.core.url_to_fs(path)
         return system, root
@@ -186,7 +201,7 @@ def find_file(path: str) -> DataFile:
     Raises:
         DataError: as `find_files`; also for a folder.
     """
-    if Path(path).expanduser().is_dir():
+    if expanded(path).is_dir():
         raise DataError("this is a folder, a file is needed", place=path)
     suffix = _kind(path)[0]
     return find_files(path, (suffix,))[0]

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 
 from chatgpt_cli.config.schema import Rows
 from chatgpt_cli.data.formats.conversations import ChatRow, TextRow
-from chatgpt_cli.data.rows import RowReport, read_rows
+from chatgpt_cli.data.rows import RowReport
 from chatgpt_cli.errors import DataError
 
 T = TypeVar("T")
@@ -32,22 +32,6 @@ class RowsSection(Protocol):
     @property
     def on_error(self) -> Literal["stop", "skip"]:
         """What to do with a row that cannot be used."""
-
-
-def split_rows(
-    section: RowsSection, stage: str
-) -> tuple[list[ChatRow], list[ChatRow], RowReport[ChatRow]]:
-    """Conversations to train on, to validate with, and what was read and left out.
-
-    Raises:
-        DataError: rows that cannot be used, none to train on, or none to validate with.
-    """
-    setting = f"{stage}.on_error"
-
-    def read(data: Sequence[Rows]) -> RowReport[ChatRow]:
-        return read_rows(data, on_error=section.on_error, setting=setting)
-
-    return divide_rows(section, stage, read, text_of)
 
 
 def divide_rows(

@@ -74,18 +74,22 @@ def _conversation(row: ChatRow, task: TaskSection) -> TaskRow:
 def _record(fields: Mapping[str, Any], place: str, task: TaskSection) -> TaskRow:
     try:
         prompt = _one(task.prompt or "", fields)
-        references = _several(task.reference or "", fields)
+        given = _several(task.reference or "", fields)
+        references = list(dict.fromkeys(map(_text, given)))
         if task.answer != "choice":
             choices = None
         elif task.choices is None:
             choices = list(task.labels or [])
         elif isinstance(task.choices, str):
-            choices = _several(task.choices, fields)
+            choices = [_text(one) for one in _several(task.choices, fields)]
         else:
             choices = [_one(template, fields) for template in task.choices]
         if choices is not None:
-            names = None if task.choice_names is None else _several(task.choice_names, fields)
-            references = [_chosen(one, choices, names) for one in references]
+            if "" in map(str.strip, choices):
+                raise ValueError("a choice is empty")
+            named = task.choice_names
+            names = None if named is None else [_text(one) for one in _several(named, fields)]
+            references = [_chosen(one, choices, names) for one in given]
     except ValueError as error:
         raise DataError(str(error), place=place, remedy=f"See the task {task.name}.") from error
     if not prompt.strip():
@@ -122,20 +126,30 @@ def _one(template: str, fields: Mapping[str, Any]) -> str:
     return _Fields().vformat(template, (), fields)
 
 
-def _several(template: str, fields: Mapping[str, Any]) -> list[str]:
-    """The items of a list where the template is one field that holds a list; else one text."""
+def _several(template: str, fields: Mapping[str, Any]) -> list[Any]:
+    """What the field holds, or each item of its list, where the template is one; else a text."""
     parts = list(string.Formatter().parse(template))
     if len(parts) == 1 and parts[0][0] == "" and parts[0][1]:
         value, _ = _Fields().get_field(parts[0][1], (), fields)
-        if isinstance(value, list):
-            return list(dict.fromkeys(str(one).strip() for one in value))
-    return [_one(template, fields).strip()]
+        return value if isinstance(value, list) else [value]
+    return [_one(template, fields)]
 
 
-def _chosen(reference: str, choices: list[str], names: list[str] | None) -> str:
-    """The choice that a reference means: by its name, text, letter, or number from 0."""
+def _text(value: Any) -> str:
+    return str(value).strip()
+
+
+def _chosen(given: Any, choices: list[str], names: list[str] | None) -> str:
+    """The choice that a reference means: by its name, text, letter, or number from 0.
+
+    A number that is none of JSON's strings is a position before it is a text: where the
+    choices are numbers too, "answer": 2 is not the choice "2".
+    """
+    reference = _text(given)
     if names is not None and reference in names:
         return choices[names.index(reference)]
+    if type(given) is int and 0 <= given < len(choices):
+        return choices[given]
     if reference in choices:
         return reference
     if len(reference) == 1 and reference.upper() in string.ascii_uppercase:

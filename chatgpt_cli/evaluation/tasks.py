@@ -24,6 +24,7 @@ from chatgpt_cli.generation.sampling import Sampling
 from chatgpt_cli.model.native.library import load_library
 from chatgpt_cli.model.transformer import Transformer
 from chatgpt_cli.tokenizer.chat import Message, render
+from chatgpt_cli.tokenizer.foreign import ForeignTokenizer
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from chatgpt_cli.training.distributed import dealt, gather, on_first
 
@@ -234,11 +235,22 @@ def _probability(completion: Completion, stop: tuple[str, ...], tokenizer: Token
 
 def _continuation(row: TaskRow, choice: str, tokenizer: Tokenizer, style: Style) -> list[int]:
     if style == "chat":
-        return [*tokenizer.encode(choice.strip()), tokenizer.turn_end_id]
+        # Templates end a line before an answer.
+        return [*_after("\n", choice.strip(), tokenizer), tokenizer.turn_end_id]
     before = row.messages[-1].content[-1:]
     # Words are divided by a space, Chinese characters by nothing.
     apart = not before.isspace() and ord(before) < 0x2E80 and ord(choice[:1] or " ") < 0x2E80
-    return tokenizer.encode(" " + choice if apart else choice)
+    return _after(before, " " + choice if apart else choice, tokenizer)
+
+
+def _after(before: str, text: str, tokenizer: Tokenizer) -> list[int]:
+    """The tokens of what follows other text: some tokenizers put a space before what they read."""
+    plain = tokenizer.encode(text)
+    if not isinstance(tokenizer, ForeignTokenizer):
+        return plain
+    head = tokenizer.encode(before)
+    whole = tokenizer.encode(before + text)
+    return whole[len(head) :] if whole[: len(head)] == head else plain
 
 
 def _judged(section: EvaluateSection, rows: list[TaskRow], answers: Answers) -> Score:

@@ -13,6 +13,8 @@ from chatgpt_cli.config.schema import GenerateSection
 # So many of the most probable tokens nearly always reach top_p; finding more takes longer,
 # and sorting all much longer.
 _SHORT_LISTS = (64, 512)
+# Below it the most probable token is drawn anyway, or numbers overflow.
+_COLDEST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,16 @@ def sample(
     """
     if seen is not None and sampling.repetition_penalty != 1.0:
         logits = penalise(logits, seen, sampling.repetition_penalty)
-    if sampling.temperature == 0:
+    if sampling.temperature < _COLDEST:
         return logits.argmax(-1)
     probabilities, ids = candidates(logits, sampling)
     cumulative = probabilities.cumsum(-1)
     total = cumulative[:, -1:]
     # Rounding must not carry the target to the total: removed tokens may lie there.
     target = (uniforms[:, None] * total).minimum(total.nextafter(torch.zeros_like(total)))
-    return ids.gather(1, torch.searchsorted(cumulative, target, right=True)).squeeze(1)
+    drawn = torch.searchsorted(cumulative, target, right=True)
+    # Where nothing can be drawn, as from logits that are no numbers: still one of the tokens.
+    return ids.gather(1, drawn.clamp(max=ids.shape[1] - 1)).squeeze(1)
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

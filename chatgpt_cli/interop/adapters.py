@@ -67,10 +67,16 @@ def read_adapter(folder: Path) -> Adapter | None:
         contents: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if contents.get("peft_type", "LORA") != "LORA" or contents.get("use_dora"):
             raise ModelError("only LoRA adapters are supported", place=str(path))
+        if contents.get("rank_pattern") or contents.get("alpha_pattern"):
+            raise ModelError(
+                "matrices with ranks or alphas of their own are not supported", place=str(path)
+            )
         targets = contents["target_modules"]
+        rank, alpha = int(contents["r"]), float(contents["lora_alpha"])
         return Adapter(
-            rank=int(contents["r"]),
-            alpha=float(contents["lora_alpha"]),
+            rank=rank,
+            # rsLoRA divides by the root of the rank (Kalajdzievski 2023).
+            alpha=alpha * rank**0.5 if contents.get("use_rslora") else alpha,
             dropout=float(contents.get("lora_dropout", 0.0)),
             targets=tuple([targets] if isinstance(targets, str) else targets),
             base=str(contents["base_model_name_or_path"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -77,7 +78,14 @@ class Endpoint:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(self.section.api_key_env):
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self.address, json.dumps(body).encode(), headers)
+        try:
+            request = urllib.request.Request(self.address, json.dumps(body).encode(), headers)
+        except ValueError as error:
+            raise EndpointError(
+                f"{self.address} is no address",
+                remedy=f"{self.setting}.url is the address up to /v1, as in "
+                "http://localhost:8000/v1.",
+            ) from error
         try:
             with urllib.request.urlopen(request, timeout=self.section.timeout) as response:
                 return _reply(json.load(response))
@@ -92,7 +100,7 @@ class Endpoint:
             if error.code in _PASSING:
                 raise _PassingError(lasting, _asked_to_wait(error)) from error
             raise lasting from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             lasting = EndpointError(
                 f"{self.who} cannot be reached ({error})",
                 place=self.address,
@@ -122,7 +130,7 @@ def _reply(content: Any) -> Reply:
     choice = content["choices"][0]
     usage = content.get("usage") or {}
     return Reply(
-        text=str(choice["message"]["content"]),
+        text=str(choice["message"]["content"] or ""),
         finish_reason=str(choice.get("finish_reason") or "stop"),
         prompt_tokens=int(usage.get("prompt_tokens") or 0),
         completion_tokens=int(usage.get("completion_tokens") or 0),

@@ -13,6 +13,7 @@ from chatgpt_cli.checkpoints import best_checkpoint, model_damage
 from chatgpt_cli.command_line import same_run
 from chatgpt_cli.config.paths import STAGES, RunPaths, StageName
 from chatgpt_cli.errors import ModelError
+from chatgpt_cli.files import expanded
 
 Stage = StageName | Literal["auto"]
 
@@ -125,7 +126,7 @@ def resolve_model(name: str) -> Path:
     Raises:
         ModelError: if there is no such model, or a package is needed to get it.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.is_file():

@@ -20,7 +20,14 @@ from chatgpt_cli.command_line import typed_options
 from chatgpt_cli.config.loader import dump_values
 from chatgpt_cli.config.paths import PACKAGE, STAGES, RunPaths, StageName
 from chatgpt_cli.config.schema import Config
-from chatgpt_cli.data.sources import ROW_SUFFIXES, TEXT_SUFFIXES, DataFile, find_files
+from chatgpt_cli.data.sources import (
+    ROW_SUFFIXES,
+    TEXT_SUFFIXES,
+    DataFile,
+    find_files,
+    is_pattern,
+    suffix_of,
+)
 from chatgpt_cli.errors import ChatGPTError, DataError
 from chatgpt_cli.files import sha256, write_text
 from chatgpt_cli.provenance import Session, read_record, write_record
@@ -133,7 +140,7 @@ def hashes(paths: Iterable[str]) -> dict[str, str]:
 def _any_kind(path: str) -> tuple[str, ...]:
     """The kinds of text, and whatever a single file's name ends with."""
     known = TEXT_SUFFIXES + ROW_SUFFIXES
-    return known if any(mark in path for mark in "*?[") else (*known, Path(path).suffix.lower())
+    return known if is_pattern(path) and not Path(path).is_file() else (*known, suffix_of(path))
 
 
 def _hash(file: DataFile, *, read: bool) -> str:

@@ -82,7 +82,10 @@ def _by_template(
     template: ChatTemplate,
     add_generation_prompt: bool,
 ) -> Rendered:
-    """As a foreign model's template writes it; targets are what the assistant adds."""
+    """As a foreign model's template writes it; targets are what the assistant adds.
+
+    A prompt has none: some templates leave out of it what earlier answers thought.
+    """
     turns = [
         {"role": message.role, "content": _harmless(message.content, tokenizer)}
         for message in messages
@@ -90,9 +93,8 @@ def _by_template(
     text = template.text(turns, add_generation_prompt=add_generation_prompt)
     spans: list[tuple[int, int]] = []
     for number, message in enumerate(messages):
-        if message.role == "assistant" and message.weight > 0:
-            after = spans[-1][1] if spans else 0
-            spans.append(_span(template, turns, number, text, after))
+        if message.role == "assistant" and message.weight > 0 and not add_generation_prompt:
+            spans.append(_span(template, turns, number, text))
     ids, offsets = tokenizer.encode_with_offsets(text)
     return Rendered(ids, _touched(offsets, spans))
 
@@ -122,8 +124,12 @@ def _harmless(content: str, tokenizer: ForeignTokenizer) -> str:
     return content
 
 
+# In the private use area: no template and no message means anything by it.
+_MARK = "\ue0f3\ue0f4\ue0f5"
+
+
 def _span(
-    template: ChatTemplate, turns: list[dict[str, str]], number: int, text: str, after: int
+    template: ChatTemplate, turns: list[dict[str, str]], number: int, text: str
 ) -> tuple[int, int]:
     """The characters of the text that the assistant writes in turn `number`.
 
@@ -138,8 +144,11 @@ def _span(
     if text.startswith(whole) and whole.startswith(before):
         return len(before), len(whole)
     content = turns[number]["content"].strip()
-    start = text.find(content, after)
-    if start < 0:
+    # Where it stands is told by another in its place: the words may occur before, too.
+    others = [*turns[:number], turns[number] | {"content": _MARK}, *turns[number + 1 :]]
+    marked = template.text(others, add_generation_prompt=False)
+    start = max(0, marked.find(_MARK))
+    if marked[:start] != text[:start] or not text.startswith(content, start):
         raise ModelError(
             "the model's chat template leaves out an answer, so it cannot be learnt from",
             remedy="Use conversations of one question and one answer.",

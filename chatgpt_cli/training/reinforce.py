@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from chatgpt_cli.config.paths import RunPaths
-from chatgpt_cli.config.schema import Config, ReinforceSection
+from chatgpt_cli.config.schema import Config, ReinforceSection, Rows
+from chatgpt_cli.data.formats.conversations import ChatRow
 from chatgpt_cli.data.problems import left_out
 from chatgpt_cli.data.questions import HeldOutQuestions, Question, QuestionBatches, as_question
-from chatgpt_cli.data.split import split_rows
+from chatgpt_cli.data.rows import RowReport, read_rows
+from chatgpt_cli.data.split import divide_rows, text_of
 from chatgpt_cli.errors import ConfigError, DataError
 from chatgpt_cli.interop.base import require_writer
 from chatgpt_cli.interop.huggingface import load_model
@@ -104,7 +108,15 @@ def _questions(
     Raises:
         DataError: if there are none, or one leaves no room for an answer.
     """
-    rows, held_out, report = split_rows(section, "reinforce")
+
+    def read(data: Sequence[Rows]) -> RowReport[ChatRow]:
+        return read_rows(data, on_error=section.on_error, setting="reinforce.on_error")
+
+    def asked(row: ChatRow) -> str:
+        return text_of(replace(row, messages=row.messages[:-1]))
+
+    # By what is asked, so that no question is in both.
+    rows, held_out, report = divide_rows(section, "reinforce", read, asked)
     both = [as_question(row, tokenizer, system_prompt) for row in (*rows, *held_out)]
     for question in both:
         if len(question.ids) + section.max_tokens > length:

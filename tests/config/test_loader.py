@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatgpt_cli.config.budget import Budget
 from chatgpt_cli.config.loader import dump_config, load_config
 from chatgpt_cli.config.paths import builtin
 from chatgpt_cli.config.yaml_source import read_yaml
@@ -84,8 +85,11 @@ def test_overrides_and_numbers(tmp_path: Path) -> None:
         path, ["pretrain.budget=2M tokens", "data.sources.0=b.txt", "finetune.l1=2e-5"]
     ).config
     assert config.pretrain.learning_rate == 1e-3 and config.finetune.l1 == 2e-5
-    assert str(config.pretrain.budget) == "2e+06 tokens"
+    assert str(config.pretrain.budget) == "2000000 tokens"
     assert config.data.sources[0].path == "b.txt"
+    for text in ("10M tokens", "1234567 steps", "1.1k steps", "2.75 epochs", "1e+07 tokens"):
+        budget = Budget.parse(text)
+        assert Budget.parse(str(budget)) == budget and "e+" not in str(budget)
     for bad in ("pretrain.budget", "=3", "data.sources.4=x", "seed.x=1", "seed=[", "a..b=1"):
         with pytest.raises(ConfigError, match="--set"):
             load_config(path, [bad])

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from chatgpt_cli.data.problems import Problem
 from chatgpt_cli.data.records import Row
 from chatgpt_cli.data.records import read_rows as read_records
 from chatgpt_cli.data.rows import read_labelled, read_learnt, read_rows
-from chatgpt_cli.data.sft import load_conversations
+from chatgpt_cli.data.sft import _split, load_conversations
 from chatgpt_cli.data.sources import find_files
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
@@ -68,6 +69,41 @@ def test_two_files_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "a.en").write_text("Hello\n\n \n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a.en:3: target is empty here"):
         read_learnt([files], "translation", "forward", on_error="stop")
+
+
+def test_both_directions_of_a_pair_are_on_one_side(tmp_path: Path) -> None:
+    pairs = [{"source": f"the cat {n}", "target": f"小明 {n}"} for n in range(200)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps(pair) for pair in pairs), encoding="utf-8")
+    values = {"data": [str(path)], "task": "translation", "direction": "both"}
+    section = FinetuneSection.model_validate({**values, "validation_fraction": 0.2})
+    learnt, held_out, _ = _split(section)
+    sides = [{row.place for row in rows} for rows in (learnt, held_out)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+    assert len(learnt) == 2 * len(sides[0]) and len(held_out) == 2 * len(sides[1])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.zst", "a.tsv.zst", "a.csv.zst", "a [1].jsonl"])
+def test_rows_behind_zstandard_and_odd_names(name: str, tmp_path: Path) -> None:
+    kind = name.split(".")[1]
+    text = {
+        "jsonl": '{"text": "the cat", "label": "a"}\n{"text": "a dog", "label": "b"}\n',
+        "csv": "text,label\nthe cat,a\na dog,b\n",
+        "tsv": "text\tlabel\nthe cat\ta\na dog\tb\n",
+    }[kind].encode()
+    data = zstandard.compress(text) if name.endswith(".zst") else text
+    (tmp_path / name).write_bytes(data)
+    rows = read_labelled([str(tmp_path / name)], on_error="stop").rows
+    assert [row.label for row in rows] == ["a", "b"]
+
+
+def test_a_bad_byte_costs_its_own_row_of_a_csv(tmp_path: Path) -> None:
+    lines = [b"text,label", *[b"cat %d,a" % n for n in range(3000)]]
+    lines[1500] = b"caf\xe9,a"
+    (tmp_path / "a.csv").write_bytes(b"\n".join(lines) + b"\n")
+    found = read_labelled([str(tmp_path / "a.csv")], on_error="skip")
+    assert len(found.rows) == 2999 and found.problems.counts == {"not UTF-8": 1}
+    assert found.problems.first[0].place.endswith("a.csv:1501")
 
 
 def test_numbers_of_classes_have_names_in_parquet(tmp_path: Path) -> None:

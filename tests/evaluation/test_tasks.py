@@ -57,6 +57,23 @@ def test_templates_read_the_rows_they_are_for(name: str, tmp_path: Path) -> None
         assert WANTED[name] in row.choices
 
 
+@pytest.mark.parametrize(
+    ("choices", "answer", "wanted"),
+    [
+        (["4", "2", "0", "6"], 2, "0"),
+        (["4", "2", "0", "6"], "2", "2"),
+        (["x", "y", "x", "z"], 3, "z"),
+        (["x", "y", "x", "z"], "B", "y"),
+    ],
+)
+def test_a_number_is_a_position(
+    choices: list[str], answer: object, wanted: str, tmp_path: Path
+) -> None:
+    rows = _file(tmp_path, {"question": "?", "choices": choices, "answer": answer})
+    (row,) = read_task(TaskSection.model_validate({"like": "mmlu", "data": rows}), limit=None)
+    assert row.references == [wanted] and row.choices == choices
+
+
 def test_a_template_is_changed_by_the_keys_set() -> None:
     task = TaskSection.model_validate({"like": "squad", "data": "d", "name": "mine"})
     assert (task.name, task.metrics) == ("mine", ["exact_match", "f1"])
@@ -83,6 +100,7 @@ def test_what_does_not_fit_is_refused(values: dict[str, Any], words: str) -> Non
         ({**MMLU, "answer": 7}, "none of the 4 choices"),
         ({"qestion": "?", "choices": ["a", "b"], "answer": 0}, "did you mean qestion"),
         ({**MMLU, "choices": ["one"], "answer": 0}, "fewer than two choices"),
+        ({**MMLU, "choices": ["one", " "], "answer": 0}, "a choice is empty"),
     ],
 )
 def test_rows_that_do_not_fit_are_named(row: dict[str, Any], words: str, tmp_path: Path) -> None:

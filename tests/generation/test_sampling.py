@@ -87,6 +87,21 @@ def test_temperature_zero_takes_the_most_probable() -> None:
     assert torch.equal(drawn, logits.argmax(-1))
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=1e-40),
+        Sampling(temperature=1.0, top_p=1e-46),
+        Sampling(temperature=1.0),
+    ],
+)
+def test_a_token_is_drawn_whatever_the_numbers(sampling: Sampling) -> None:
+    nothing = torch.full((2, 30), float("nan"))
+    for logits in (torch.randn(2, 30), nothing):
+        drawn = sample(logits, sampling, torch.rand(2))
+        assert drawn.shape == (2,) and bool((drawn < 30).all())
+
+
 def test_repetition_penalty() -> None:
     logits = torch.tensor([[2.0, -2.0, 1.0]])
     seen = torch.tensor([[True, True, False]])

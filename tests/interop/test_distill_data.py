@@ -39,8 +39,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.asked.append(question)
             fails = len(self.server.asked) <= self.server.faults
         reason = "length" if "long" in question else "stop"
+        answer = None if "bomb" in question else question.upper()
         reply = {
-            "choices": [{"message": {"content": question.upper()}, "finish_reason": reason}],
+            "choices": [{"message": {"content": answer}, "finish_reason": reason}],
             "usage": {"prompt_tokens": 3, "completion_tokens": 5},
         }
         data = json.dumps(reply).encode()
@@ -143,9 +144,15 @@ def test_a_single_failure_leaves_its_prompt_for_later(server: _Server, tmp_path:
 
 
 def test_cut_answers_are_left_out(server: _Server, tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a long story\nhi\n", encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text("a long story\nhi\na bomb\n", encoding="utf-8")
     spent = run(section(server, tmp_path))
-    assert (spent.written, spent.cut) == (1, 1)
+    assert (spent.written, spent.cut) == (1, 2)
+    assert "None" not in (tmp_path / "rows.jsonl").read_text(encoding="utf-8")
+
+
+def test_an_address_without_its_kind_is_named(server: _Server, tmp_path: Path) -> None:
+    with pytest.raises(EndpointError, match="localhost/v1/chat/completions is no address"):
+        run(section(server, tmp_path, url="localhost/v1"))
 
 
 def test_prompts_of_rows(server: _Server, tmp_path: Path) -> None:

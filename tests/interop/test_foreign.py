@@ -230,6 +230,33 @@ def test_targets_are_the_answers_and_their_ends(kind: str, tmp_path: Path) -> No
     assert not any(silent.targets)
 
 
+# As Qwen 3: what was thought stands in the last answer alone.
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{% if loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ m.content.split('</think>')[-1].lstrip('\n') }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_answers_are_found_where_they_stand_not_where_they_were_quoted(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path, template=THINKING)
+    tokenizer = Tokenizer.load(tmp_path)
+    turns = [
+        Message("user", "yes or no"), Message("assistant", "no"),
+        Message("user", "and yes"), Message("assistant", "yes"),
+    ]  # fmt: skip
+    rendered = render(turns, tokenizer)
+    pairs = list(zip(rendered.ids, rendered.targets, strict=True))
+    learnt = tokenizer.decode([token for token, target in pairs if target])
+    assert learnt.replace(" ", "").replace("\n", "") == "no<think></think>yes"
+    assert [token for token, target in pairs if target].count(2) == 2
+    # What an earlier answer thought may go on in a chat, though it cannot be learnt so.
+    thought = [turns[0], Message("assistant", "<think>\nhm\n</think>\n\nno"), turns[2]]
+    assert "hm" not in tokenizer.decode(render(thought, tokenizer, add_generation_prompt=True).ids)
+
+
 def test_a_message_cannot_forge_a_turn(tmp_path: Path) -> None:
     save_tokenizer(tmp_path)
     tokenizer = Tokenizer.load(tmp_path)

@@ -92,9 +92,12 @@ def test_own_tokenizers_come_back(kind: str, tmp_path: Path) -> None:
     for text in mixed_strings(300):
         assert again.encode(text) == loaded.tokenizer.encode(text), text
     messages = [Message("user", "the cat"), Message("assistant", "a 小明")]
-    ours = render(messages, loaded.tokenizer, add_generation_prompt=True)
-    theirs = render(messages, again, add_generation_prompt=True)
-    assert (ours.ids, ours.targets) == (theirs.ids, theirs.targets)
+    ours, theirs = (render(messages, one) for one in (loaded.tokenizer, again))
+    assert ours == theirs
+    prompts = [
+        render(messages, one, add_generation_prompt=True) for one in (again, loaded.tokenizer)
+    ]
+    assert prompts[0].ids == prompts[1].ids
     assert again.stop_ids == loaded.tokenizer.stop_ids
     assert again.beginning("the") == loaded.tokenizer.beginning("the")
 
