@@ -145,7 +145,7 @@ def _override(values: dict[str, Any], text: str) -> Path_:
         last = number == len(parts) - 1
         step: str | int = part
         if isinstance(target, list):
-            if not part.isdigit() or int(part) >= len(target):
+            if not (part.isascii() and part.isdigit()) or int(part) >= len(target):
                 raise ConfigError(
                     f"{'.'.join(map(str, path))} is a list of {len(target)}; {part!r} is not in it",
                     place=f"--set {text}",
@@ -231,6 +231,9 @@ def _sentences(error: ValidationError) -> list[tuple[Path_, str]]:
         path = _real_path(one["loc"])
         name = ".".join(str(part) for part in path)
         kind = one["type"]
+        if one["loc"][-1:] == ("str",) and isinstance(one["input"], dict):
+            # Meant as a section, whose own faults are told.
+            continue
         if kind == "extra_forbidden":
             found[path] = _unknown(path)
         elif kind == "missing":
@@ -278,6 +281,9 @@ def _real_path(location: tuple[str | int, ...]) -> Path_:
             path = (*path, part)
         elif fields is not None and part in fields:
             path, model = (*path, part), _section_of(fields[part].annotation)
+        elif fields and path and isinstance(path[-1], int) and part in ("str", model.__name__):
+            # An item that may be a text or a section.
+            continue
         elif fields is not None:
             path, model = (*path, part), None
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from chatgpt_cli.language import translator
@@ -13,7 +14,7 @@ STARTER = """\
 # A project of chatgpt: raw text to a model that answers, with five commands:
 #   chatgpt preprocess, pretrain, finetune, evaluate, generate (and chat)
 # `chatgpt config` shows every setting; `chatgpt config --schema` describes them.
-run_dir: runs/{name}
+run_dir: {run_dir}
 # seed: 1234
 
 tokenizer:
@@ -70,4 +71,8 @@ def starter(*, name: str, source: str, vocab_size: int = 4096) -> str:
     """
     say = translator()
     lines = [_COMMENT.sub(lambda found: say(found[0]), line) for line in STARTER.split("\n")]
-    return "\n".join(lines).format(name=name, source=source, vocab_size=vocab_size)
+    run_dir = f"runs/{name}"
+    if re.search(r"[^\w/.-]", run_dir):
+        # What YAML would read otherwise is quoted.
+        run_dir = json.dumps(run_dir, ensure_ascii=False)
+    return "\n".join(lines).format(run_dir=run_dir, source=source, vocab_size=vocab_size)

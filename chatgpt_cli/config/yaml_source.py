@@ -70,6 +70,10 @@ class YamlSource:
         return f"{self.name}:{self.lines[path]}" if path in self.lines else self.name
 
 
+# What PyYAML raises for a value that its own tag, such as !!bool, does not allow.
+_UNREADABLE = (ValueError, KeyError, AttributeError, TypeError, OverflowError)
+
+
 def parse_value(text: str) -> Any:
     """One YAML value, as written after `--set key=`.
 
@@ -78,7 +82,7 @@ def parse_value(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, *_UNREADABLE) as error:
         raise ValueError("the value is not YAML") from error
 
 
@@ -180,7 +184,7 @@ class _Builder:
             return [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
         try:
             return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
+        except (yaml.YAMLError, *_UNREADABLE) as error:
             raise ConfigError(
                 f"{node.value!r} cannot be read as a value", place=f"{self._name}:{line}"
             ) from error

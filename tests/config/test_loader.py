@@ -20,6 +20,9 @@ FAULTS = [
     ("a:\n\tb: 1\n", ":2", "tab"),
     ("- 1\n", ":1", "key: value"),
     ("data:\n  sources:\n    - {path: a, feild: b}\n", ":3", "Did you mean field?"),
+    ("finetune:\n  data: [{source: a, traget: b}]\n", ":2", "Did you mean target?"),
+    ("seed: !!bool maybe\n", ":1", "cannot be read as a value"),
+    ("seed: !!timestamp maybe\n", ":1", "cannot be read as a value"),
     ("model:\n  hidden_size: 100\n  num_heads: 3\n", ":1", "not a multiple of num_heads"),
     ("model:\n  preset: tinny\n", ":1", "is not one of nano, tiny"),
     ("tokenizer:\n  type: wordpiece\n", ":2", "one of unigram, bpe or char"),
@@ -90,7 +93,15 @@ def test_overrides_and_numbers(tmp_path: Path) -> None:
     for text in ("10M tokens", "1234567 steps", "1.1k steps", "2.75 epochs", "1e+07 tokens"):
         budget = Budget.parse(text)
         assert Budget.parse(str(budget)) == budget and "e+" not in str(budget)
-    for bad in ("pretrain.budget", "=3", "data.sources.4=x", "seed.x=1", "seed=[", "a..b=1"):
+    for bad in (
+        "pretrain.budget",
+        "=3",
+        "data.sources.4=x",
+        "seed.x=1",
+        "seed=[",
+        "data.sources.²=x",
+        "a..b=1",
+    ):
         with pytest.raises(ConfigError, match="--set"):
             load_config(path, [bad])
 

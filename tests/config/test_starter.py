@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from chatgpt_cli.config.loader import load_config
@@ -12,11 +13,12 @@ from chatgpt_cli.config.starter import starter
 _EXAMPLES = {"data", "sample_prompts", "system_prompt", "field", "dropout", "context_length"}
 
 
-def test_it_loads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mine", "我的", "my: project", "a #1", "{b}"])
+def test_it_loads(name: str, tmp_path: Path) -> None:
     path = tmp_path / "chatgpt.yaml"
-    path.write_text(starter(name="mine", source="texts/"), encoding="utf-8")
+    path.write_text(starter(name=name, source="texts/"), encoding="utf-8")
     config = load_config(path, []).config
-    assert config.data.sources[0].path == "texts/" and str(config.run_dir) == "runs/mine"
+    assert config.data.sources[0].path == "texts/" and str(config.run_dir) == f"runs/{name}"
 
 
 def test_commented_defaults_are_true() -> None:
