@@ -54,6 +54,9 @@ COMMANDS = {
 # Commands that compute for long, and should not suffer from what else runs.
 _TRAINING = ("plan", "pretrain", "finetune", "prefer", "reinforce", "reproduce")
 
+# The exit codes of a process that a signal ends.
+_ENDED = tuple(128 + number for number in signal.valid_signals())
+
 # What helps against the system's most frequent refusals.
 _OF_SYSTEM = {
     errno.ENOSPC: "Free some space",
@@ -107,7 +110,7 @@ def _deliver_again(lost: sys.UnraisableHookArgs) -> None:
     """A signal that arrived where Python drops what is raised, as in a destructor, comes again."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
         number: int = signal.SIGINT
-    elif isinstance(lost.exc_value, SystemExit) and isinstance(lost.exc_value.code, int):
+    elif isinstance(lost.exc_value, SystemExit) and lost.exc_value.code in _ENDED:
         number = lost.exc_value.code - 128
     else:
         sys.__unraisablehook__(lost)

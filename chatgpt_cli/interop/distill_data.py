@@ -136,7 +136,7 @@ def _take(
     """Write a row, all of it on the disk before the next."""
     spent.prompt_tokens += reply.prompt_tokens
     spent.completion_tokens += reply.completion_tokens
-    if reply.finish_reason != "stop" or not reply.text.strip():
+    if reply.finish_reason in ("length", "content_filter") or not reply.text.strip():
         spent.cut += 1
         return
     kept = turns if section.keep_system else [one for one in turns if one["role"] != "system"]
