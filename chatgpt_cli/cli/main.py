@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -86,7 +87,29 @@ chatgpt.yaml in this folder, else the built-in quickstart) and --set KEY=VALUE.
 def run() -> None:
     """Entry point of the console script; ends the process with the exit code."""
     set_up()
-    sys.exit(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    except SystemExit as signalled:
+        code = signalled.code if isinstance(signalled.code, int) else 1
+    _settle(code)
+    sys.exit(code)
+
+
+def _settle(code: int) -> None:
+    """Let nothing that arrives while Python shuts down change the exit code or be shown.
+
+    PyTorch's shutting down takes a moment, and an exception there has no place to go. Whoever
+    sends one more signal gets the end at once.
+    """
+    for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: os._exit(code))
+    for stream in (sys.stdout, sys.stderr):
+        # What cannot be written is met again, and told, by Python itself.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 def set_up() -> None:
