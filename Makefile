@@ -25,7 +25,8 @@ coverage: $(VENV)/.installed-dev
 
 # Kills, damages, full disks and fuzzing, for as long as that takes; `make test` has a sample.
 test-faults: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "faults or not faults" -s $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m "faults or not faults" -s \
+		--hypothesis-profile new $(PYTEST_ARGS)
 
 # Every command block of README and guides, with small models.
 test-docs: $(VENV)/.installed-dev

@@ -76,11 +76,8 @@ def _evaluate(
     measured = score(project, metrics, tasks, model=model, stage=stage)
     if measured is None:
         return
-    from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
-
     output = project.output
     content, results, opened = measured
-    page = write_evaluation_page(project.paths.evaluate)
     if as_json:
         output.json(content)
     _show(output, results, show)
@@ -94,7 +91,7 @@ def _evaluate(
     answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
     output.success(
         f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
-        f"Report: {page}"
+        f"Report: {project.paths.evaluate / 'report.html'}"
     )
     output.next_step(f"Next: chatgpt {_following(project, opened, model, stage)}")
 
@@ -122,6 +119,7 @@ def score(
     Raises:
         ChatGPTError: if the model or a task's rows cannot be used.
     """
+    from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
     from chatgpt_cli.evaluation.results import write_results
     from chatgpt_cli.evaluation.run import Subject, plan, plan_texts
     from chatgpt_cli.evaluation.run import evaluate as measure
@@ -164,6 +162,7 @@ def score(
             results.notes.append(note)
         content = write_results(project.paths.evaluate, subject, results)
         record_evaluation(project.paths, project.config, content, hardware.chosen())
+        write_evaluation_page(project.paths.evaluate)
     return content, results, opened
 
 

@@ -103,12 +103,20 @@ def serve(
             build_app(service, settings),
             log_level="warning",
             timeout_graceful_shutdown=settings.drain_seconds,
+            # Longer than clients keep an idle connection: one closed here while the next
+            # request is on its way would be an error there.
+            timeout_keep_alive=75,
             server_header=False,
         )
     )
-    # uvicorn raises the signal again once it has drained; then there is nothing left to do.
+
+    def leave(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn has handlers of its own once it serves. Before that a signal is remembered; when
+    # uvicorn raises it again, having drained, there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, leave)
     server.run(sockets=[listener])
     project.output.line("Ended.")
 

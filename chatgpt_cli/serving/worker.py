@@ -152,8 +152,8 @@ class EngineWorker:
     def _cancel(self, job: Job) -> None:
         for generation in job.generations:
             if self._jobs.pop(generation, None) is not None:
-                self._engine.cancel(generation)
                 self.called_off += 1
+                self._engine.cancel(generation)
 
     def _run(self) -> None:
         while True:

@@ -142,4 +142,4 @@ class _Child:
             # What went wrong in Python it has said itself.
             if code not in (0, 1):
                 self._warn(f"it ended with code {code}")
-        self._reader.join(timeout=1)
+        self._reader.join(timeout=10)

@@ -68,14 +68,15 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
         torch.cuda.set_device(me.local % torch.cuda.device_count())
     store, number, count = next(iter(rendezvous("env://", timeout=timedelta(seconds=timeout))))
     store = meet(store, number, count, timeout=timeout)
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-        store=store,
-        rank=number,
-        world_size=count,
-        timeout=timedelta(seconds=timeout),
-    )
     try:
+        # Others may be done with this, and have given up, before this one is.
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+            store=store,
+            rank=number,
+            world_size=count,
+            timeout=timedelta(seconds=timeout),
+        )
         yield store
     except ChatGPTError as error:
         _leave_word(store, error.fact, error.place, error.remedy)
@@ -92,7 +93,7 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
         ) from error
     finally:
         # The others may be gone, and what is left of the group ends with the process.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError, AssertionError):
             dist.destroy_process_group()
 
 
@@ -114,8 +115,11 @@ def _refusal(store: Store) -> TrainingError | None:
     """What another process gave up for, if it did."""
     deadline = time.monotonic() + _PATIENCE
     with suppress(dist.DistStoreError, RuntimeError, ValueError):
-        while not store.check([_REFUSAL]):
-            if time.monotonic() > deadline:
+        while True:
+            late = time.monotonic() > deadline
+            if store.check([_REFUSAL]):
+                break
+            if late:
                 return None
             time.sleep(_PATIENCE / 20)
         fact, place, remedy = json.loads(store.get(_REFUSAL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from chatgpt_cli.ranks import launched
@@ -53,4 +54,6 @@ class StopSignals:
         if not launched():
             self._restore()
             said += " Once more to stop at once."
-        self._tell(said)
+        # Python refuses to write amid writing, where the signal may have come.
+        with suppress(RuntimeError):
+            self._tell(said)

@@ -124,8 +124,8 @@ def test_two_machines_share_the_work(tmp_path: Path, texts: list[dict[str, Any]]
     command = [sys.executable, "-c", _AS_MACHINE, config.model_dump_json(by_alias=True)]
     other = subprocess.Popen([*command, "1"], env=_environment())
     try:
-        subprocess.run([*command, "0"], env=_environment(), check=True, timeout=60)
-        assert other.wait(timeout=60) == 0
+        subprocess.run([*command, "0"], env=_environment(), check=True, timeout=300)
+        assert other.wait(timeout=300) == 0
     finally:
         other.kill()
     assert _files(config) == _files(plain)
@@ -187,7 +187,7 @@ def test_killed_in_the_middle_it_goes_on(
     _run(plain)
     config = _config(tmp_path / "run", texts, in_parts=True, workers=1)
     command = [sys.executable, "-c", _KILLED, config.model_dump_json(by_alias=True), stage, "3"]
-    killed = subprocess.run(command, env=_environment(), timeout=60, capture_output=True)
+    killed = subprocess.run(command, env=_environment(), timeout=300, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     (folder,) = (config.run_dir / "parts").iterdir()
     done = {path.name: path.stat().st_ino for path in (folder / stage).glob("0*")}
@@ -232,7 +232,7 @@ from tests.data.dying import kill_parent
 run_here(kill_parent, Path(), range(20), 2)
 """
     command = [sys.executable, "-c", code]
-    killed = subprocess.run(command, env=_environment(), timeout=60, capture_output=True)
+    killed = subprocess.run(command, env=_environment(), timeout=300, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
 
 

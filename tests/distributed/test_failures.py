@@ -26,6 +26,8 @@ if not Path("/proc/self/task").is_dir():
 SETTINGS = (
     "pretrain.optimizer=adamw", "pretrain.schedule=constant", "pretrain.warmup_fraction=0",
     "pretrain.eval_every=100000", "pretrain.save_every=5", "pretrain.early_stopping=0",
+    # Small: how many steps are compared is open, and differences in rounding grow with them.
+    "pretrain.learning_rate=0.0003",
 )  # fmt: skip
 
 

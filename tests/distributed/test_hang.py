@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from multiprocessing.connection import Connection
 
 from chatgpt_cli.errors import ProcessLost
@@ -17,14 +18,20 @@ from tests.forked import CONTEXT
 def _work(variables: dict[str, str], said: Connection, stuck: int, how: str) -> None:
     os.environ.update(variables)
     rank = int(variables["RANK"])
-    with process_group(timeout=60) as store, watching(store, 1.0, said.send) as watch:
-        for step in range(1, 10):
-            if rank == stuck and step == 4:
-                if how == "stopped":
-                    os.kill(os.getpid(), signal.SIGSTOP)
-                signal.pause()
-            total([1.0])
-            watch(StepDone(step, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False))
+    # An answer may take a quarter of it: on a busy machine that should not be too little.
+    timeout = 4.0
+    try:
+        with process_group(timeout=60) as store, watching(store, timeout, said.send) as watch:
+            for step in range(1, 10):
+                if rank == stuck and step == 4:
+                    if how == "stopped":
+                        os.kill(os.getpid(), signal.SIGSTOP)
+                    signal.pause()
+                total([1.0])
+                watch(StepDone(step, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False))
+    except ProcessLost as error:
+        # Another one ended first.
+        sys.exit(error.exit_code)
 
 
 def _hanging(stuck: int, how: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -164,8 +165,26 @@ def _one_refuses() -> str:
     return "nothing"
 
 
+_REFUSED = ["TrainingError rows.jsonl: row 7 is empty", "DataError rows.jsonl: row 7 is empty"]
+
+
 def test_what_one_gives_up_for_is_known_to_all() -> None:
-    assert run(2, _one_refuses) == [
-        "TrainingError rows.jsonl: row 7 is empty",
-        "DataError rows.jsonl: row 7 is empty",
-    ]
+    assert run(2, _one_refuses) == _REFUSED
+
+
+def _one_refuses_early() -> str:
+    """The first is not ready when the other closes its connections."""
+    connect = dist.init_process_group
+
+    def too_late(*arguments: Any, **options: Any) -> None:
+        connect(*arguments, **options)
+        dist.destroy_process_group()
+        raise RuntimeError("Connection closed by peer [127.0.0.1]")
+
+    if os.environ["RANK"] == "0":
+        dist.init_process_group = too_late
+    return _one_refuses()
+
+
+def test_that_holds_while_they_connect() -> None:
+    assert run(2, _one_refuses_early) == _REFUSED

@@ -75,7 +75,7 @@ def test_ctrl_c_saves_and_resume_goes_on(project: Path) -> None:
     assert _chatgpt(project, "preprocess").returncode == 0
     command = [sys.executable, "-m", "chatgpt_cli", "pretrain", "--set"]
     process = subprocess.Popen(
-        [*command, "pretrain.budget=100000 steps"],
+        [*command, "pretrain.budget=100000 steps", "--set", "pretrain.early_stopping=0"],
         cwd=project,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
@@ -89,7 +89,8 @@ def test_ctrl_c_saves_and_resume_goes_on(project: Path) -> None:
             break
     rest = process.stdout.read()
     assert process.wait(timeout=120) == 130
-    again = "chatgpt pretrain --set 'pretrain.budget=100000 steps' --resume"
+    set_ = "--set 'pretrain.budget=100000 steps' --set pretrain.early_stopping=0"
+    again = f"chatgpt pretrain {set_} --resume"
     assert again in rest and "everything is saved" in rest
     done = _chatgpt(project, "pretrain", "--resume", "--set", "pretrain.budget=1 steps")
     assert done.returncode == 0, done.stderr

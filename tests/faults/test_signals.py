@@ -15,7 +15,7 @@ import pytest
 
 from chatgpt_cli.checkpoints import list_checkpoints
 from chatgpt_cli.config.paths import RunPaths
-from tests.faults.commands import copy, end, final_state, start, succeed
+from tests.faults.commands import Outcome, copy, end, final_state, start, succeed
 
 LONG = ("--set", "pretrain.budget=100000 steps", "--set", "pretrain.save_every=20000")
 
@@ -39,7 +39,7 @@ def _step(folder: Path) -> int:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_saves_and_tells_how_to_go_on(name: str, begin: Path) -> None:
     process = start(begin, "pretrain", *LONG)
-    while _step(begin) < 5:
+    while process.exitcode is None and _step(begin) < 5:
         process.join(0.001)
     number = getattr(signal, name)
     assert process.pid is not None
@@ -58,27 +58,34 @@ def test_a_second_signal_leaves_at_once_and_nothing_is_half(
 ) -> None:
     whole = copy(begin, tmp_path / "whole")
     succeed(whole, "pretrain")
-    process = start(begin, "pretrain")
-    stage = RunPaths(begin / "run").pretrain
-    while not list_checkpoints(stage):
-        process.join(0.001)
     number = getattr(signal, name)
-    assert process.pid is not None
-    os.kill(process.pid, number)
-    # The second counts once the first was taken note of.
-    while "Once more" not in (begin / "output.txt").read_text(encoding="utf-8"):
-        if process.exitcode is not None:
-            break
-        process.join(0.0005)
-    # On a busy machine it may have ended by itself, which is as well.
-    with suppress(ProcessLookupError):
-        os.kill(process.pid, number)
-    outcome = end(process, begin)
+    outcome = _signalled_twice(begin, number)
+    while outcome.code == 0:
+        # On a busy machine it may have ended before the first.
+        outcome = _signalled_twice(begin, number)
     assert outcome.code == 128 + number and "Traceback" not in outcome.text, outcome.text
     succeed(begin, "pretrain", "--resume")
     # Should the second have come amid tidying up, the next command has done it.
     assert [path.name for path in (begin / "run").rglob(".*")] == []
     assert final_state(begin, "pretrain") == final_state(whole, "pretrain")
+
+
+def _signalled_twice(folder: Path, number: int) -> Outcome:
+    """Train from the start; signal at the first checkpoint and again once that was noted."""
+    stage = RunPaths(folder / "run").pretrain
+    shutil.rmtree(stage.root, ignore_errors=True)
+    (folder / "output.txt").unlink(missing_ok=True)
+    process = start(folder, "pretrain")
+    while process.exitcode is None and not list_checkpoints(stage):
+        process.join(0.001)
+    assert process.pid is not None
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+        output = folder / "output.txt"
+        while process.exitcode is None and "Once more" not in output.read_text(encoding="utf-8"):
+            process.join(0.0005)
+        os.kill(process.pid, number)
+    return end(process, folder)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

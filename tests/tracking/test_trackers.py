@@ -174,6 +174,7 @@ def test_a_missing_package_is_said_before_training(monkeypatch: pytest.MonkeyPat
 
 def test_trackio(stage: StagePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
+    monkeypatch.setattr(live, "_PATIENCE", 600)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     (note,) = _tracked(stage, "trackio")
     assert note.text == "trackio: trackio show --project chatgpt"
@@ -192,6 +193,8 @@ print(run, [(r["step"], r.get("train/loss"), r.get("validation/loss"))
 
 def test_wandb_offline(stage: StagePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setattr(live, "_PATIENCE", 600)
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))

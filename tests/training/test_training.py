@@ -318,6 +318,7 @@ def test_what_was_chosen_automatically_is_kept(
 ) -> None:
     """The machine is busier when training goes on: its measured choices would differ."""
     paths, auto = _prepare(project), "hardware.precision=auto"
+    monkeypatch.setattr(device, "_bfloat16_is_fast", lambda _: True)
     _train(project, "pretrain", auto)
     losses = _losses(paths.pretrain)
     shutil.rmtree(paths.pretrain.root)
