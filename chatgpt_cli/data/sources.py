@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import fsspec
 import fsspec.core
+from fsspec.implementations.local import LocalFileSystem
 
 from chatgpt_cli.config.paths import builtin
 from chatgpt_cli.errors import DataError
@@ -129,7 +131,7 @@ def find_files(
     system, root = _file_system(path)
     prefix = path.split("://")[0] + "://" if "://" in path else ""
     if system.isdir(root):
-        found = system.find(root)
+        found = list(_walk(root)) if isinstance(system, LocalFileSystem) else system.find(root)
     elif system.exists(root):
         found = [root]
     elif is_pattern(path):
@@ -163,6 +165,19 @@ def find_files(
             remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
         )
     return files
+
+
+def _walk(root: str) -> Iterator[str]:
+    """The files of a folder, also behind links to folders; each folder once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(folder, name).as_posix() for name in names)
 
 
 def is_pattern(path: str) -> bool:

@@ -11,6 +11,8 @@ from chatgpt_cli.evaluation.metrics.score import Score, mean_score
 from chatgpt_cli.interop.endpoint import Endpoint
 
 _MARK = re.compile(r"(?<![\d.])(?:10(?:\.0+)?|[1-9](?:\.\d+)?)(?![\d.]*\d)")
+# A judge that once gave no mark is asked again, such that it can say something else.
+_TEMPERATURES = (0.0, 1.0, 1.0)
 _FORM = (
     "{instruction}\n\nQuestion:\n{question}\n\nReference answer:\n{reference}\n\n"
     "Answer to be marked:\n{answer}\n\n"
@@ -25,6 +27,8 @@ def judge_answers(
     references: list[list[str]],
 ) -> Score:
     """The mean mark, 1 to 10, and each answer's own.
+
+    A judge that gives no mark is asked three times in all.
 
     Raises:
         ChatGPTError: if the endpoint cannot be reached, refuses, or gives no mark.
@@ -43,12 +47,13 @@ def judge_answers(
 
 def _mark(endpoint: Endpoint, prompt: str) -> float:
     question = [{"role": "user", "content": prompt}]
-    text = endpoint.ask(question, temperature=0, max_tokens=16).text
-    found = _MARK.search(text)
-    if found is None:
-        raise ChatGPTError(
-            f"the judge gave no mark from 1 to 10 but {text[:80]!r}",
-            place=endpoint.address,
-            remedy="Use a model that follows instructions, or change evaluate.judge.instruction.",
-        )
-    return float(found[0])
+    text = ""
+    for temperature in _TEMPERATURES:
+        text = endpoint.ask(question, temperature=temperature, max_tokens=16).text
+        if found := _MARK.search(text):
+            return float(found[0])
+    raise ChatGPTError(
+        f"the judge gave no mark from 1 to 10 but {text[:80]!r}",
+        place=endpoint.address,
+        remedy="Use a model that follows instructions, or change evaluate.judge.instruction.",
+    )

@@ -17,6 +17,8 @@ class _Server(ThreadingHTTPServer):
 
     reply: object = None
     status = 200
+    # How many questions are answered without a mark.
+    unwilling = 0
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -30,6 +32,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, self.headers["Authorization"], body))
         mark = "Mark: 9/10" if "marked:\ngood\n" in body["messages"][0]["content"] else "3"
+        if self.server.unwilling:
+            self.server.unwilling -= 1
+            mark = "Well, it depends."
         reply = self.server.reply or {"choices": [{"message": {"content": mark}}]}
         data = json.dumps(reply).encode()
         self.send_response(self.server.status)
@@ -64,6 +69,14 @@ def test_marks_in_the_order_of_the_answers(
     assert score.signature == "judge:strict|scale:1-10"
     path, key, body = server.asked[0]
     assert (path, key, body["model"]) == ("/v1/chat/completions", "Bearer secret", "strict")
+
+
+def test_one_reply_without_a_mark_is_asked_for_again(server: _Server) -> None:
+    server.unwilling = 2
+    score = judge_answers(_judge(server), ["q", "q"], ["good", "bad"], [["r"], ["r"]])
+    assert score.rows == [9.0, 3.0]
+    assert sorted(body["temperature"] for *_, body in server.asked)[:2] == [0, 0]
+    assert len(server.asked) == 4
 
 
 @pytest.mark.parametrize(
