@@ -53,3 +53,7 @@ class ProcessLost(TrainingError):
 
     # EX_TEMPFAIL of sysexits.h.
     exit_code = 75
+
+
+class ProcessMissing(ProcessLost):
+    """Not all of several processes came. Each that did says so: the first may be missing."""

@@ -271,7 +271,7 @@ def _parsed(message: str) -> tuple[str | None, str]:
 
 def _report(error: Exception, *, as_json: bool) -> int:
     """Say what went wrong, without a traceback; the exit code."""
-    from chatgpt_cli.errors import ChatGPTError
+    from chatgpt_cli.errors import ChatGPTError, ProcessMissing
     from chatgpt_cli.ranks import this_rank
 
     place: str | None = None
@@ -301,7 +301,8 @@ def _report(error: Exception, *, as_json: bool) -> int:
     else:
         fact, code = f"this is a bug: {type(error).__name__}: {error}", 1
         remedy = "Run the command again with --debug for the traceback, and report it."
-    if isinstance(error, ChatGPTError) and not this_rank().is_first:
+    of_all = isinstance(error, ChatGPTError) and not isinstance(error, ProcessMissing)
+    if of_all and not this_rank().is_first:
         # The first of several processes says it.
         return code
     if as_json:

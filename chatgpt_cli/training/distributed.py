@@ -6,6 +6,7 @@ Everything here does nothing, at no cost, in a process that works alone.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +19,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
-from chatgpt_cli.errors import ChatGPTError, ProcessLost, TrainingError
+from chatgpt_cli.errors import ChatGPTError, ConfigError, ProcessLost, ProcessMissing, TrainingError
 from chatgpt_cli.lock import run_lock
 from chatgpt_cli.ranks import this_rank
 from chatgpt_cli.training.meeting import meet
@@ -59,6 +60,8 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
         TrainingError: what another process gave up for, where this one only noticed that
             the other is gone.
         ProcessLost: if another one is gone without a word.
+        ProcessMissing: if it never came.
+        ConfigError: if a variable that torchrun sets is missing.
     """
     me = this_rank()
     if me.count == 1 or dist.is_initialized():
@@ -66,7 +69,7 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(me.local % torch.cuda.device_count())
-    store, number, count = next(iter(rendezvous("env://", timeout=timedelta(seconds=timeout))))
+    store, number, count = _common_store(timeout)
     store = meet(store, number, count, timeout=timeout)
     try:
         # Others may be done with this, and have given up, before this one is.
@@ -95,6 +98,25 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
         # The others may be gone, and what is left of the group ends with the process.
         with suppress(RuntimeError, AssertionError):
             dist.destroy_process_group()
+
+
+def _common_store(timeout: float) -> tuple[Store, int, int]:
+    """Where all processes meet, as the variables of torchrun name it; this rank, their number."""
+    try:
+        store, number, count = next(iter(rendezvous("env://", timeout=timedelta(seconds=timeout))))
+    except ValueError as error:
+        raise ConfigError(
+            f"what torchrun tells its processes is incomplete ({error})",
+            remedy="Start them with torchrun or --nproc, or set what is missing.",
+        ) from error
+    except (dist.DistError, RuntimeError) as error:
+        raise ProcessMissing(
+            f"the processes did not find each other ({str(error).splitlines()[0]})",
+            place=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+            remedy="See whether all of them run. The first one must run on MASTER_ADDR, where "
+            "MASTER_PORT must be free, and open to the others.",
+        ) from error
+    return store, number, count
 
 
 def _is_loss(error: Exception) -> bool:

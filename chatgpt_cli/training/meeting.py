@@ -16,7 +16,7 @@ from contextlib import suppress
 from torch.distributed import DistStoreError
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from chatgpt_cli.errors import ProcessLost
+from chatgpt_cli.errors import ProcessMissing
 
 # Seconds between two looks.
 _PAUSE = 0.02
@@ -26,7 +26,7 @@ def meet(store: Store, rank: int, ranks: int, *, timeout: float) -> Store:
     """A part of the store that only these processes use, now.
 
     Raises:
-        ProcessLost: if somebody does not come within `timeout` seconds.
+        ProcessMissing: if somebody does not come within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
     place = _invite(store, ranks, deadline) if rank == 0 else _follow(store, rank, deadline)
@@ -70,5 +70,5 @@ def _read(store: Store, name: str) -> str | None:
 
 def _wait(deadline: float, otherwise: str) -> None:
     if time.monotonic() > deadline:
-        raise ProcessLost(otherwise, remedy="See whether it runs, and can reach this machine.")
+        raise ProcessMissing(otherwise, remedy="See whether it runs, and can reach this machine.")
     time.sleep(_PAUSE)
