@@ -79,9 +79,7 @@ def _packages() -> list[Finding]:
     try:
         listed = requires("chatgpt-cli") or []
     except PackageNotFoundError:
-        return [
-            Finding("packages", "fault", "chatgpt-cli is not installed", "pip install chatgpt-cli")
-        ]
+        return [Finding("packages", "fault", "chatgpt-cli is not installed", "pip install .")]
     needed = [one for one in listed if "extra ==" not in one]
     findings = _needed(needed)
     for extra, purpose in _EXTRAS.items():

@@ -61,7 +61,7 @@ def export(
         write_gguf(loaded, target, quantization=quant, name=name)
     else:
         with atomic_path(target) as folder:
-            save_model(loaded.model, loaded.tokenizer, folder)
+            save_model(loaded.model, loaded.tokenizer, folder, stage=located.trained_by)
     files = [target] if target.is_file() else [p for p in target.iterdir() if p.is_file()]
     size = sum(path.stat().st_size for path in files)
     if json_output:

@@ -49,12 +49,15 @@ def plan(
         int | None,
         typer.Option("--gpus", min=1, help="Plan for so many GPUs in each machine."),
     ] = None,
-    gpu: Annotated[Literal["a100", "h100", "h200"], typer.Option(help="Their kind.")] = "h100",
+    gpu: Annotated[
+        Literal["a100", "h100", "h200"] | None,
+        typer.Option(help="Their kind, h100 if left out; alone, plan for one of it."),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Estimate time, memory and money before training, from a few measured steps.
 
-    With --gpus nothing is measured: pretraining's step is computed from stated rates.
+    With --gpus or --gpu nothing is measured: pretraining's step is computed from stated rates.
     """
     if task is not None and task not in _TASKS:
         raise ConfigError(
@@ -63,8 +66,11 @@ def plan(
             remedy=f"Choose one of {', '.join(_TASKS)}.",
         )
     project = open_project(config, set_ or [], json_output=json_output)
-    if gpus is not None or nodes > 1:
-        _plan_cluster(project, nodes, gpus or 8, gpu, price=price_per_hour, json_output=json_output)
+    if gpus is not None or nodes > 1 or gpu is not None:
+        in_each = gpus or (8 if nodes > 1 else 1)
+        _plan_cluster(
+            project, nodes, in_each, gpu or "h100", price=price_per_hour, json_output=json_output
+        )
         return
     import tempfile
     from pathlib import Path

@@ -75,7 +75,9 @@ def quantize(
 
     base = project.config.model.from_
     located = locate_model(project.paths, model=model, stage=stage, base=base)
-    before, after = write_quantized(located.folder, target, 8 if bits == 8 else 4)
+    before, after = write_quantized(
+        located.folder, target, 8 if bits == 8 else 4, stage=located.trained_by
+    )
     output = project.output
     # As `chatgpt evaluate` measures; chosen once, so that both are measured alike.
     hardware = choose_hardware(

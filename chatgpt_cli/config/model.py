@@ -151,7 +151,6 @@ class ModelConfig(BaseModel):
         return int(3 * (2 * matrices + attention))
 
 
-# Sizes count what is trained, at a vocabulary of 8,192.
 PRESETS: dict[str, dict[str, object]] = {
     # Sizes of the default architecture (Qwen3's), for a laptop and upwards.
     "nano": {"hidden_size": 128, "num_layers": 4, "num_heads": 4},  # about 1M + embeddings

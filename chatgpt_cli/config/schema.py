@@ -34,8 +34,8 @@ class HardwareSection(Section):
     compile: Literal["auto"] | bool = "auto"
     threads: Literal["auto"] | Annotated[int, Field(gt=0)] = "auto"
     # Multiply the blocks' matrices in whole numbers of 8 bits in pretrain and finetune
-    # (docs/speed.md). auto: on CPUs that do so faster, in runs that are compiled, unless the
-    # model comes from elsewhere (model.from).
+    # (docs/speed.md), but for adapters. auto: on CPUs that do so faster, in runs that are
+    # compiled, unless the model comes from elsewhere (model.from).
     int8_training: Literal["auto"] | bool = "auto"
     # Compute each block twice instead of keeping what it computed: a third more time,
     # a small part of the memory.
@@ -456,7 +456,8 @@ class FinetuneSection(TrainingSection):
     # Train an adapter instead of the whole model; `lora: {}` takes the defaults.
     lora: LoraSection | None = None
     distill: DistillSection | None = None
-    # Leave the embedding and so many of the first blocks as they are.
+    # Leave so many of the first blocks as they are, and the embedding where it is not the
+    # output too.
     freeze_layers: int = Field(0, ge=0)
     # The share of batches that are pretraining text instead, against forgetting it.
     replay: float = Field(0.0, ge=0, lt=1)

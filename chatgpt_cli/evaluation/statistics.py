@@ -1,7 +1,7 @@
 """How sure a score is, and whether two scores differ: by resampling the rows.
 
-Every score is a function of sums over rows (see `Score`), so a thousand bootstrap
-samples are one matrix product: (samples, rows) weights times (rows, n) statistics.
+Every score is a function of sums over rows (see `Score`), so all bootstrap samples
+are one matrix product: (samples, rows) weights times (rows, n) statistics.
 """
 
 from __future__ import annotations

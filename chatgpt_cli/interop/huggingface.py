@@ -27,7 +27,7 @@ from chatgpt_cli.interop.compressed import (
     to_tensors,
 )
 from chatgpt_cli.interop.foreign import foreign_config, own_names
-from chatgpt_cli.interop.locate import resolve_model
+from chatgpt_cli.interop.locate import STAGE, resolve_model
 from chatgpt_cli.model.lora import Adapter, merge_adapter
 from chatgpt_cli.model.quantized import install, quantized_weights
 from chatgpt_cli.model.transformer import Transformer
@@ -50,12 +50,18 @@ class LoadedModel:
     config: ModelConfig
 
 
-def save_model(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
+def save_model(
+    model: Transformer, tokenizer: Tokenizer, folder: Path, *, stage: str | None = None
+) -> None:
     """Write config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
     Of a model with an adapter only the adapter is written (see `save_adapter`). A model
     with a counterpart in `transformers` loads there; any other is saved all
     the same, for this package (`has_counterpart` tells which).
+
+    Args:
+        stage: which training made it: so it is known, wherever the folder is taken,
+            whether it converses.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if model.adapter is not None:
@@ -65,6 +71,8 @@ def save_model(model: Transformer, tokenizer: Tokenizer, folder: Path) -> None:
     dtype = str(model.output_weight.dtype).removeprefix("torch.")
     rounded = quantized_weights(model)
     more = describe_quantization(next(iter(rounded.values())).bits) if rounded else {}
+    if stage is not None:
+        more[STAGE] = stage
     with atomic_path(folder / _WEIGHTS) as path:
         save_file(_to_saved(model), path, metadata={"format": "pt"})
     text_ids = TextIds(tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +27,8 @@ _TRAINED: dict[StageName, str] = {
     "prefer": "preference-trained",
     "reinforce": "reinforced",
 }
+# Where config.json names the stage that trained a model.
+STAGE = "chatgpt_cli_stage"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # What is needed of a model on the Hub: never pickles.
 _HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
@@ -36,6 +40,11 @@ class Located:
 
     folder: Path
     stage: str
+
+    @property
+    def trained_by(self) -> StageName | None:
+        """The stage, if it is one."""
+        return next((one for one in STAGES if one == self.stage), None)
 
 
 def locate_model(
@@ -182,8 +191,9 @@ def _from_hub(name: str) -> Path:
 
 
 def _stage_of(folder: Path) -> str:
-    """The stage that made a given folder, if it still lies where a run put it."""
+    """The stage that made a given folder, as it says itself or its place in a run does."""
     checkpoints = folder.resolve().parent
-    stage = checkpoints.parent.name
-    inside = checkpoints.name == "checkpoints" and stage in STAGES
-    return stage if inside else "model"
+    stage = checkpoints.parent.name if checkpoints.name == "checkpoints" else "model"
+    with suppress(OSError, ValueError, AttributeError):
+        stage = json.loads((folder / "config.json").read_bytes()).get(STAGE, stage)
+    return stage if stage in STAGES else "model"

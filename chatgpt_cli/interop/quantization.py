@@ -13,11 +13,16 @@ from chatgpt_cli.interop.huggingface import load_model, save_model
 from chatgpt_cli.model.quantized import Bits, expand, quantize
 
 
-def write_quantized(folder: Path, target: Path, bits: Bits) -> tuple[int, int]:
+def write_quantized(
+    folder: Path, target: Path, bits: Bits, *, stage: str | None = None
+) -> tuple[int, int]:
     """Write `target`; the bytes of all weights in 32 bits, and as they are now.
 
     The matrices inside the blocks become whole numbers; the embedding, the output and
     the norms, whose errors would reach every token, are rounded to bfloat16.
+
+    Args:
+        stage: see `save_model`.
 
     Raises:
         ModelError: for a model whose matrices cannot be written so.
@@ -43,6 +48,6 @@ def write_quantized(folder: Path, target: Path, bits: Bits) -> tuple[int, int]:
         ) from error
     model.to(torch.bfloat16)
     with atomic_path(target) as path:
-        save_model(model, loaded.tokenizer, path)
+        save_model(model, loaded.tokenizer, path, stage=stage)
         after = (path / "model.safetensors").stat().st_size
     return before, after

@@ -417,7 +417,8 @@ def matmul_attention(
     q is (batch, heads, time, head_dim), k and v are (batch, kv_heads, keys, head_dim);
     the queries are the last of the keys. A causal model's mask hides what is to the
     right of a query, so no scores are computed for the keys after a group's last query:
-    on a CPU that is twice as fast as PyTorch's fused kernel, from 64 to 2,048 tokens.
+    on a CPU that is two to three times as fast as PyTorch's fused kernel, from 512 to
+    2,048 tokens.
     The scale is 1 / sqrt(head_dim) if it is not given.
     """
     time, keys = q.shape[2], k.shape[2]

@@ -112,8 +112,8 @@ def advise(
         )
     if task == "translation" and config.model.from_ is None:
         said.append(
-            "Translation is learnt from pairs: 27,000 short ones give a BLEU of about 14 in "
-            "minutes on two cores, and rare words stay wrong. More pairs help more than more time."
+            "Translation is learnt from pairs: 27,000 short ones give a BLEU of 31 to 35 in 80 "
+            "minutes of one core, and rare words stay wrong. More pairs help more than more time."
         )
     full = finetune is not None and config.finetune.lora is None
     if finetune is not None and full and finetune.parameters >= _LORA_PARAMETERS:

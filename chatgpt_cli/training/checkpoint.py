@@ -86,7 +86,7 @@ def save_checkpoint(
         if shards is None:
             make_room(stage, progress, needed)
         with atomic_path(target) as folder:
-            save_model(model, tokenizer, folder)
+            save_model(model, tokenizer, folder, stage=stage.root.name)
             (folder / STATE).parent.mkdir()
             state = {
                 "progress": asdict(progress),

@@ -58,6 +58,12 @@ def test_a_given_folder(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     assert locate_model(paths, model=folder).stage == "finetune"
 
+    # Taken elsewhere, a model that this program wrote says so itself.
+    (tmp_path / "config.json").write_text('{"chatgpt_cli_stage": "prefer"}', encoding="utf-8")
+    assert locate_model(paths, model=tmp_path).stage == "prefer"
+    (tmp_path / "config.json").write_text('{"chatgpt_cli_stage": 7}', encoding="utf-8")
+    assert locate_model(paths, model=tmp_path).stage == "model"
+
 
 def test_without_the_hub_a_model_that_comes_by_pip_is_named(
     monkeypatch: pytest.MonkeyPatch,
