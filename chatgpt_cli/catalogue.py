@@ -12,6 +12,8 @@ _ENGLISH_PART = re.compile(r"(\{\}|\[\[|\]\])")
 _CHINESE_PART = re.compile(r"(\{\d*(?::text|:list|:names)?\}|\[\[|\]\])")
 # What divides the items of a list, and what does in Chinese.
 _BETWEEN = re.compile(r"(, | and | or |; )")
+# In a list of so many of each, whose names may have such words in them.
+_BETWEEN_COUNTED = re.compile(r"(, | and | or |; )(?=\d)")
 _NUMBER = re.compile(r"[\d,]+")
 _BETWEEN_ZH = {", ": "、", " and ": "和", " or ": "或", "; ": "；"}
 
@@ -113,7 +115,8 @@ class Catalogue:
         first, found, rest = text.partition(" or one of ")
         if found:
             return joined([self._items(first), "或", self.translate(f"one of {rest}")])
-        first, *others = _BETWEEN.split(text)
+        counted = _NUMBER.fullmatch(text.partition(" ")[0])
+        first, *others = (_BETWEEN_COUNTED if counted else _BETWEEN).split(text)
         pairs = zip(others[::2], others[1::2], strict=True)
         return _listed([self._item(first), *(x for a, b in pairs for x in (a, self._item(b)))])
 

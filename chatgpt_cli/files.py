@@ -125,9 +125,12 @@ def expanded(name: str) -> Path:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text with \\n line ends, all of it or nothing."""
+    """Write UTF-8 text with \\n line ends, all of it or nothing.
+
+    Bytes of file names that are not UTF-8 are written as JSON escapes them.
+    """
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(target: Path, value: Any) -> None:

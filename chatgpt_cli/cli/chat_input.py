@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from chatgpt_cli.cli.piped import checked
+
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
@@ -34,7 +36,7 @@ def _piped() -> str:
     line = sys.stdin.readline()
     if not line:
         raise EOFError
-    return line
+    return checked(line)
 
 
 def _plain() -> str:

@@ -18,6 +18,7 @@ from chatgpt_cli.cli.project import (
     open_project,
 )
 from chatgpt_cli.command_line import same_run
+from chatgpt_cli.errors import DataError
 from chatgpt_cli.ranks import this_rank
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ def _evaluate(
         if seen:
             rows = f"{seen:,} of {len(result.predictions):,} questions"
             output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
+    if results.held_out is None and not (results.texts or results.tasks):
+        raise DataError(
+            "nothing could be measured",
+            place=str(project.paths.evaluate / "results.json"),
+            remedy="See above why; name tasks under evaluate.tasks, or rows under finetune.data.",
+        )
     answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
     output.success(
         f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
@@ -120,7 +127,7 @@ def score(
         ChatGPTError: if the model or a task's rows cannot be used.
     """
     from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
-    from chatgpt_cli.evaluation.results import write_results
+    from chatgpt_cli.evaluation.results import fuller, write_results
     from chatgpt_cli.evaluation.run import Subject, plan, plan_texts
     from chatgpt_cli.evaluation.run import evaluate as measure
     from chatgpt_cli.reproduction.evaluated import record_evaluation
@@ -160,6 +167,11 @@ def score(
             return None
         if note := options.unfinished(project, opened):
             results.notes.append(note)
+        if replaced := fuller(project.paths.evaluate, results):
+            output.warn(
+                f"Earlier scores of more rows, metrics or tasks are replaced ({replaced}). To keep "
+                f"such, copy {project.paths.evaluate} first."
+            )
         content = write_results(project.paths.evaluate, subject, results)
         record_evaluation(project.paths, project.config, content, hardware.chosen())
         write_evaluation_page(project.paths.evaluate)

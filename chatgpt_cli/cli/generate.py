@@ -14,6 +14,7 @@ import typer
 
 from chatgpt_cli.cli import model_options as options
 from chatgpt_cli.cli.chat_view import show_plain
+from chatgpt_cli.cli.piped import checked
 from chatgpt_cli.cli.project import (
     ConfigOption,
     JsonOption,
@@ -271,7 +272,7 @@ def _prompts(
             )
         return [Prompt(text) for text in texts]
     if prompt == "-" or (prompt is None and not sys.stdin.isatty()):
-        prompt = sys.stdin.read().rstrip("\r\n") or None
+        prompt = checked(sys.stdin.read()).rstrip("\r\n") or None
     if prompt is None:
         raise ConfigError(
             "there is no prompt",

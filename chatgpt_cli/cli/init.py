@@ -55,13 +55,15 @@ def init(
 def _vocab_size(output: Output, data: str) -> int:
     """A vocabulary that this text can have; says how much there is, and what is unreadable."""
     from chatgpt_cli.data.problems import Problem
-    from chatgpt_cli.data.sources import find_files
+    from chatgpt_cli.data.sources import find_files, other_kinds
     from chatgpt_cli.tokenizer.train import fitting_vocab_size
 
     files = find_files(data)
     size = sum(file.size for file in files)
     amount = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} KB"
     output.line(f"{len(files)} files, {amount} in {data}")
+    if others := other_kinds([data]):
+        output.line(f"Files of other kinds are not read: {others}")
     small = size < _ENOUGH_BYTES
     texts: list[str] = []
     for file in files:

@@ -71,7 +71,8 @@ def preprocess(
         output.success(f"Tokenizer and token shards are in {paths.root}")
     else:
         output.success("Nothing changed since the last time; there is nothing to do.")
-    output.next_step(f"Next: chatgpt {same_run('pretrain')}")
+    if result.manifest["splits"]["validation"]["tokens"]:
+        output.next_step(f"Next: chatgpt {same_run('pretrain')}")
 
 
 def _machine(nodes: int, node_rank: int, *, force: bool) -> Machine:

@@ -243,8 +243,15 @@ def _sentences(error: ValidationError) -> list[tuple[Path_, str]]:
         else:
             expected.setdefault(path, []).append(_expected(dict(one)))
             choices = " or ".join(dict.fromkeys(expected[path]))
-            found[path] = f"{name} must be {choices}, it is {one['input']!r}"
+            found[path] = f"{name} must be {choices}, it is {_written(one['input'])}"
     return list(found.items())
+
+
+def _written(value: Any) -> str:
+    """A value as YAML has it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _expected(error: dict[str, Any]) -> str:

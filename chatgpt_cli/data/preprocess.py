@@ -28,7 +28,7 @@ from chatgpt_cli.data.shards import (
     token_dtype,
     write_manifest,
 )
-from chatgpt_cli.data.sources import find_files
+from chatgpt_cli.data.sources import find_files, other_kinds
 from chatgpt_cli.data.survey import SourceFiles, Survey, assigned, kept_aside, survey
 from chatgpt_cli.errors import ConfigError, DataError, ModelError
 from chatgpt_cli.files import atomic_path
@@ -83,6 +83,8 @@ def preprocess(
     size = sum(file.size for file in files)
     work = _work(config, paths, sources, request, machine, tell, size=size)
     tell(f"Reading {len(files)} files, {_size(size)}")
+    if others := other_kinds(source.section.path for source in sources):
+        tell(f"Files of other kinds are not read: {others}")
     found, sample, problems = work.survey()
     if not sample:
         raise DataError(

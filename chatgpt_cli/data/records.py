@@ -267,6 +267,13 @@ def _read_csv(file: DataFile, stream: IO[bytes]) -> Iterator[Row | Problem]:
                 if header is None:
                     return
             elif header is None:
+                if len(values) == 1 and ";" in values[0] and delimiter == ",":
+                    yield Problem(
+                        f"{file.name}:{start}",
+                        "the columns are divided by ; instead of commas. Save it with commas",
+                        "broken CSV",
+                    )
+                    return
                 header = values
             elif len(values) != len(header):
                 yield Problem(
@@ -335,7 +342,11 @@ def _broken_csv(file: DataFile, lines: _CsvLines, delimiter: str, error: csv.Err
     to_the_end = "unexpected end" in str(error)
     unclosed = opened is not None and (to_the_end or opened + 1 < len(lines.row))
     lines.go_back(1 if opened is None else opened + 1)
-    reason = "a quote that opens in this line is not closed" if unclosed else str(error)
+    reason = str(error)
+    if unclosed:
+        reason = "a quote that opens in this line is not closed"
+    elif "expected after" in reason:
+        reason = "text after a closing quote"
     return Problem(f"{file.name}:{first + (opened or 0)}", f"broken CSV ({reason})", "broken CSV")
 
 

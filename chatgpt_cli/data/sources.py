@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, NoReturn, cast
 
 import fsspec
 import fsspec.core
@@ -83,7 +85,10 @@ class DataFile:
         except DataError:
             raise
         except (OSError, ValueError, ImportError) as error:
-            said = str(error) or type(error).__name__
+            said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if isinstance(error, FileNotFoundError):
+                # fsspec's own has nothing but the path.
+                said = os.strerror(errno.ENOENT)
             raise DataError(f"the file cannot be read ({said})", place=self.name) from error
         except Exception as error:
             # Each decompressor has an error type of its own.
@@ -125,59 +130,123 @@ def find_files(
     Raises:
         DataError: if there is none; for a missing path the nearest name is told.
     """
+    system, root, found = _listed(path)
+    prefix = path.split("://")[0] + "://" if "://" in path else ""
+    is_single = found == [root]
+    files = []
+    for name in found:
+        kind, compression = _kind(name)
+        if kind in suffixes:
+            files.append(DataFile(prefix + name, kind, compression, *_size_and_time(system, name)))
+        elif is_single:
+            raise DataError(
+                f"files of this kind ({kind or 'no suffix'}) are not read",
+                place=path,
+                remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
+            )
+    if not files:
+        raise DataError(
+            f"nothing in it is of a kind that is read here ({len(found)} files of other kinds)"
+            if found
+            else "there is no file in it",
+            place=path,
+            remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
+        )
+    return files
+
+
+def other_kinds(paths: Iterable[str]) -> str | None:
+    """What `find_files` passes over, such as "3 .html, 1 .pdf"; None if that is nothing.
+
+    Hidden files are none that anybody expects to be read.
+
+    Raises:
+        DataError: as `find_files`.
+    """
+    listed = [_listed(path) for path in paths]
+    names = {(name, root) for _, root, names in listed for name in names}
+    kinds = Counter(
+        _kind(name)[0] or "without a suffix"
+        for name, root in names
+        if not any(part.startswith(".") for part in PurePosixPath(name.removeprefix(root)).parts)
+    )
+    for known in TEXT_SUFFIXES + ROW_SUFFIXES:
+        del kinds[known]
+    most = sorted(kinds.items(), key=lambda one: (-one[1], one[0]))[:5]
+    return ", ".join(f"{count} {kind}" for kind, count in most) or None
+
+
+def _listed(path: str) -> tuple[fsspec.AbstractFileSystem, str, list[str]]:
+    """What opens a path or URL, the name it has there, and all files that it stands for."""
     place = path
     if path.startswith(_SAMPLE):
         path = builtin("data").joinpath(path.removeprefix(_SAMPLE)).as_posix()
     system, root = _file_system(path)
-    prefix = path.split("://")[0] + "://" if "://" in path else ""
     if system.isdir(root):
         found = list(_walk(root)) if isinstance(system, LocalFileSystem) else system.find(root)
     elif system.exists(root):
         found = [root]
     elif is_pattern(path):
         found = [name for name in system.glob(root) if not system.isdir(name)]
+        if not found:
+            raise DataError(
+                "no file fits this pattern",
+                place=place,
+                remedy="[…] stands for one of the characters in it; [[] is a bracket itself."
+                if "[" in path
+                else "Paths are relative to the folder in which the command is run.",
+            )
     else:
         raise DataError(
             f"there is no file or folder of this name{_nearest(path)}",
             place=place,
             remedy="Paths are relative to the folder in which the command is run.",
         )
-    is_single = found == [root]
-    files = []
-    for name in sorted(found):
-        kind, compression = _kind(name)
-        if kind in suffixes:
-            info = system.info(name)
-            stamp = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
-            files.append(
-                DataFile(prefix + name, kind, compression, int(info.get("size") or 0), str(stamp))
-            )
-        elif is_single:
-            raise DataError(
-                f"files of this kind ({kind or 'no suffix'}) are not read",
-                place=place,
-                remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
-            )
-    if not files:
-        raise DataError(
-            f"there is no text in it ({len(found)} files of other kinds)",
-            place=place,
-            remedy=f"Known are {' '.join(suffixes)}, also with {' '.join(_COMPRESSIONS)}.",
-        )
-    return files
+    return system, root, sorted(found)
 
 
 def _walk(root: str) -> Iterator[str]:
-    """The files of a folder, also behind links to folders; each folder once."""
+    """The files of a folder, also behind links to folders; each folder once.
+
+    Raises:
+        DataError: if a folder in it cannot be read.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise DataError(
+            f"the folder cannot be read ({error.strerror})",
+            place=str(error.filename),
+            remedy="Allow reading it, or name the files and folders that are to be read.",
+        ) from error
+
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
-        yield from (Path(folder, name).as_posix() for name in names)
+        paths = (Path(folder, name) for name in names)
+        yield from (path.as_posix() for path in paths if _has_an_end(path))
+
+
+def _has_an_end(path: Path) -> bool:
+    """Not so of pipes and devices. A link that leads nowhere is told when it is read."""
+    try:
+        return path.is_file() or not path.exists()
+    except OSError:
+        return True
+
+
+def _size_and_time(system: fsspec.AbstractFileSystem, name: str) -> tuple[int, str]:
+    """In bytes, and as the file system writes it; nothing where reading will tell why."""
+    try:
+        info = system.info(name)
+    except OSError:
+        return 0, ""
+    stamp = info.get("mtime") or info.get("LastModified") or info.get("created") or ""
+    return int(info.get("size") or 0), str(stamp)
 
 
 def is_pattern(path: str) -> bool:

@@ -51,6 +51,11 @@ def divide_rows(
     Raises:
         DataError: rows that cannot be used, none to train on, or none to validate with.
     """
+    if not section.data:
+        raise DataError(
+            f"{stage}.data names no rows",
+            remedy=f"Name your files there, or repeat the --set {stage}.data of the training.",
+        )
     report = read(section.data)
     rows = report.rows
     if section.validation_data:

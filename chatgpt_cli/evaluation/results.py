@@ -84,6 +84,24 @@ def write_results(folder: Path, subject: Subject, results: Results) -> dict[str,
     return content
 
 
+def fuller(folder: Path, results: Results) -> str | None:
+    """The tasks of which an earlier evaluation here has more rows or metrics, as a list."""
+    now = {one.task.name: one for one in results.tasks}
+    try:
+        earlier = json.loads((folder / "results.json").read_text(encoding="utf-8"))["tasks"]
+        more = [
+            name
+            for name, entry in earlier.items()
+            if name not in now
+            or entry["rows"] > len(now[name].predictions)
+            or set(entry["metrics"]) - set(now[name].scores)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # None there, or damaged: then there is nothing to lose.
+        return None
+    return ", ".join(more) or None
+
+
 def _save(target: Path, documents: np.ndarray) -> None:
     with atomic_path(target) as path, path.open("wb") as stream:
         np.save(stream, documents)

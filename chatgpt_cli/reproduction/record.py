@@ -125,16 +125,11 @@ def hashes(paths: Iterable[str]) -> dict[str, str]:
     """The files that paths, folders, globs or URLs stand for, with their hashes.
 
     Raises:
-        DataError: if one is missing or cannot be read.
+        DataError: if one is missing.
     """
     files = {file.name: file for path in paths for file in find_files(path, _any_kind(path))}
     small = sum(file.size for file in files.values()) <= _HASHED
-    try:
-        return {name: _hash(file, read=small) for name, file in files.items()}
-    except OSError as error:
-        raise DataError(
-            f"the file cannot be read ({error.strerror})", place=str(error.filename)
-        ) from error
+    return {name: _hash(file, read=small) for name, file in files.items()}
 
 
 def _any_kind(path: str) -> tuple[str, ...]:
@@ -147,7 +142,11 @@ def _hash(file: DataFile, *, read: bool) -> str:
     """SHA-256, or size and time of what is elsewhere or too much to read for this."""
     if "://" in file.url or not read:
         return f"{file.size} bytes, {file.modified}"
-    return sha256(Path(file.url))
+    try:
+        return sha256(Path(file.url))
+    except OSError as error:
+        # Left out of what is learnt, or refused there.
+        return f"unreadable ({error.errno})"
 
 
 def write_settings(paths: RunPaths, config: Config) -> None:

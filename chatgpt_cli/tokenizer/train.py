@@ -122,7 +122,7 @@ def _explained(message: str, section: TokenizerSection) -> ConfigError:
         return ConfigError(
             f"tokenizer.vocab_size ({section.vocab_size}) is smaller than the characters of this "
             f"text need ({too_small[2]} with special tokens and bytes)",
-            remedy=f"Set tokenizer.vocab_size to {int(too_small[2]) + 1000} or more, or lower "
+            remedy=f"Set tokenizer.vocab_size to {too_small[2]} or more, or lower "
             "tokenizer.character_coverage.",
         )
     return ConfigError(f"the tokenizer could not be trained: {message.strip()}")

@@ -251,7 +251,7 @@ def test_missing_sources_and_too_little_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="names no text"):
         _run(tmp_path, {})
     (tmp_path / "texts").mkdir()
-    with pytest.raises(DataError, match="there is no text in it"):
+    with pytest.raises(DataError, match="there is no file in it"):
         _run(tmp_path, {"sources": [str(tmp_path / "texts")]})
     with pytest.raises(DataError, match=r"did you mean .*texts"):
         _run(tmp_path, {"sources": [str(tmp_path / "textz")]})

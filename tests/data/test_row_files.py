@@ -193,3 +193,10 @@ def test_empty_lines_of_a_csv_are_no_rows(tmp_path: Path) -> None:
     path.write_text("\nprompt,completion\n\na,b\n\n", encoding="utf-8")
     (row,) = read_rows([str(path)], on_error="stop").rows
     assert row.place.endswith(":4")
+
+
+def test_a_csv_of_semicolons_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt;completion\na;b\n", encoding="utf-8")
+    with pytest.raises(DataError, match="divided by ;"):
+        read_rows([str(path)], on_error="stop")

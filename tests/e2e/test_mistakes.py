@@ -145,7 +145,7 @@ MISTAKES = [
      "away.yaml:5: finetune.data: row.jsonl:", "rows.jsonl?"),
     (_N, "preprocess --set data.sources=[picture.png]", 1, ".png", "picture.png:", ".jsonl"),
     (_N, "preprocess --set data.sources=[odd://x.txt]", 1, "not known", "odd://x.txt:", "Install"),
-    (_N, "preprocess --set data.sources=[folder]", 1, "no text in it", "folder:", "Known are"),
+    (_N, "preprocess --set data.sources=[folder]", 1, "no file in it", "folder:", "Known are"),
     (_N, "preprocess --set data.sources=[empty.txt]", 1, "is empty", "empty.txt:", "Correct"),
     (_N, "preprocess --set data.sources=[latin.txt]", 1, "not UTF-8", "latin.txt:1:", "Save it"),
     (_N, "preprocess --set data.sources=[cut.txt.gz]", 1, "too early", "cut.txt.gz:", "Fetch"),
