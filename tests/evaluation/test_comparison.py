@@ -13,7 +13,7 @@ from chatgpt_cli.config.schema import Config, EvaluateSection, TaskSection
 from chatgpt_cli.errors import DataError
 from chatgpt_cli.evaluation.comparison import compare
 from chatgpt_cli.evaluation.report.comparison_page import write_comparison_page
-from chatgpt_cli.evaluation.results import read_evaluation, write_results
+from chatgpt_cli.evaluation.results import fuller, read_evaluation, write_results
 from chatgpt_cli.evaluation.run import HeldOut, HeldOutName, Results, Subject
 from chatgpt_cli.evaluation.statistics import holm
 from chatgpt_cli.evaluation.task_rows import TaskRow
@@ -84,6 +84,28 @@ def _with_answers(
         for n, (old, text) in enumerate(zip(result.predictions, said, strict=True))
     ]
     return TaskResult(task, scores, intervals(scores), predictions, 1.0, 0)
+
+
+def test_that_less_than_before_was_measured_is_noticed(
+    model: Transformer, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    task = TaskSection(name="say", data="rows.jsonl", metrics=["exact_match"], max_tokens=2)
+
+    def measured(rows: int) -> Results:
+        result = run_task(
+            task, ROWS[:rows], [], EvaluateSection(), model, tokenizer, style="chat",
+            system_prompt=None,
+        )  # fmt: skip
+        return Results([result], None)
+
+    assert fuller(tmp_path / "evaluate", measured(2)) is None
+    _write(tmp_path, model, tokenizer, 25)
+    assert fuller(tmp_path / "evaluate", measured(2)) == "say"
+    assert fuller(tmp_path / "evaluate", Results([], None)) == "say"
+    # As many rows, and a metric less.
+    assert fuller(tmp_path / "evaluate", measured(len(ROWS))) == "say"
+    (tmp_path / "evaluate" / "results.json").write_text("[]", encoding="utf-8")
+    assert fuller(tmp_path / "evaluate", measured(2)) is None
 
 
 def test_scores_come_back_from_the_files(
