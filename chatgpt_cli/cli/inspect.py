@@ -135,7 +135,8 @@ def _show(project: Project, inspection: RowInspection, *, configured: bool) -> N
     _show_duplicates(output, inspection)
     _show_problems(output, inspection)
     trained = [name for name in inspection.formats if name != "judged answer"]
-    if trained:
+    stops = inspection.problems and project.config.finetune.on_error == "stop"
+    if trained and not stops:
         command = "prefer" if trained == ["preference"] else "finetune"
         if configured and command == "finetune":
             output.next_step(f"Next: chatgpt {same_run(command)}")

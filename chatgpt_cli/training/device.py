@@ -51,11 +51,12 @@ class Hardware:
         return torch.autocast(self.device.type, self.dtype)
 
     def __str__(self) -> str:
-        name = (
-            torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else f"{self.device.type}, {self.threads} threads"
-        )
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+        elif self.threads == 1:
+            name = f"{self.device.type}, 1 thread"
+        else:
+            name = f"{self.device.type}, {self.threads} threads"
         precision = str(self.dtype).removeprefix("torch.") + (" and int8" if self.int8 else "")
         return (
             f"{name} · {precision} · {self.attention} attention · "

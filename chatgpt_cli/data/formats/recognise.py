@@ -102,6 +102,9 @@ def _unknown(row: Row) -> RowFault:
         "source",
         "target",
     ]
+    for name, value in row.fields.items():
+        if value is None and str(name).lower() in known:
+            return RowFault(f"{name} is null", field=str(name), kind="unknown format")
     missing = [name for name in known if not row.has(name)]
     near = [
         f"{match!r} for {str(name)!r}"
