@@ -89,12 +89,6 @@ def _evaluate(
         if seen:
             rows = f"{seen:,} of {len(result.predictions):,} questions"
             output.warn(f"{result.task.name}: {rows} stand in the training data, see the report.")
-    if results.held_out is None and not (results.texts or results.tasks):
-        raise DataError(
-            "nothing could be measured",
-            place=str(project.paths.evaluate / "results.json"),
-            remedy="See above why; name tasks under evaluate.tasks, or rows under finetune.data.",
-        )
     answers = f" Every answer: {project.paths.evaluate / 'predictions.jsonl'}."
     output.success(
         f"Scores: {project.paths.evaluate / 'results.json'}.{answers if results.tasks else ''} "
@@ -124,7 +118,7 @@ def score(
         What results.json holds, what it was made from, and the model.
 
     Raises:
-        ChatGPTError: if the model or a task's rows cannot be used.
+        ChatGPTError: if the model or a task's rows cannot be used, or there is nothing to measure.
     """
     from chatgpt_cli.evaluation.report.run_page import write_evaluation_page
     from chatgpt_cli.evaluation.results import fuller, write_results
@@ -145,6 +139,12 @@ def score(
     )
     output.line(f"Model: {opened.folder}")
     output.line(str(hardware))
+    folder = project.paths.evaluate
+    if replaced := fuller(folder, planned, project.config.evaluate.max_rows):
+        output.warn(
+            f"This replaces earlier scores of more rows, metrics or tasks ({replaced}). To keep "
+            f"them, end it with Ctrl-C and copy {folder} first."
+        )
     # Besides the tasks: held-out data, and the look for rows seen in training.
     with (
         locked(project.paths.evaluate, "evaluate"),
@@ -167,10 +167,10 @@ def score(
             return None
         if note := options.unfinished(project, opened):
             results.notes.append(note)
-        if replaced := fuller(project.paths.evaluate, results):
-            output.warn(
-                f"Earlier scores of more rows, metrics or tasks are replaced ({replaced}). To keep "
-                f"such, copy {project.paths.evaluate} first."
+        if results.held_out is None and not (results.texts or results.tasks):
+            raise DataError(
+                f"nothing could be measured. {' '.join(results.notes)}",
+                remedy="Name tasks under evaluate.tasks, or rows under finetune.data.",
             )
         content = write_results(project.paths.evaluate, subject, results)
         record_evaluation(project.paths, project.config, content, hardware.chosen())

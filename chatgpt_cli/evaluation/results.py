@@ -84,17 +84,24 @@ def write_results(folder: Path, subject: Subject, results: Results) -> dict[str,
     return content
 
 
-def fuller(folder: Path, results: Results) -> str | None:
-    """The tasks of which an earlier evaluation here has more rows or metrics, as a list."""
-    now = {one.task.name: one for one in results.tasks}
+def fuller(
+    folder: Path, planned: list[tuple[TaskSection, list[str]]], max_rows: int | None
+) -> str | None:
+    """The tasks of which an earlier evaluation here has more than is planned, as a list.
+
+    Args:
+        planned: tasks and their metrics.
+        max_rows: of each task.
+    """
+    now = {task.name: metrics for task, metrics in planned}
     try:
         earlier = json.loads((folder / "results.json").read_text(encoding="utf-8"))["tasks"]
         more = [
             name
             for name, entry in earlier.items()
             if name not in now
-            or entry["rows"] > len(now[name].predictions)
-            or set(entry["metrics"]) - set(now[name].scores)
+            or (max_rows is not None and entry["rows"] > max_rows)
+            or set(entry["metrics"]) - set(now[name])
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # None there, or damaged: then there is nothing to lose.

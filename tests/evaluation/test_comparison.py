@@ -89,23 +89,17 @@ def _with_answers(
 def test_that_less_than_before_was_measured_is_noticed(
     model: Transformer, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
-    task = TaskSection(name="say", data="rows.jsonl", metrics=["exact_match"], max_tokens=2)
-
-    def measured(rows: int) -> Results:
-        result = run_task(
-            task, ROWS[:rows], [], EvaluateSection(), model, tokenizer, style="chat",
-            system_prompt=None,
-        )  # fmt: skip
-        return Results([result], None)
-
-    assert fuller(tmp_path / "evaluate", measured(2)) is None
+    folder, both = tmp_path / "evaluate", ["exact_match", "bleu"]
+    task = TaskSection(name="say", data="rows.jsonl", metrics=both, max_tokens=2)
+    assert fuller(folder, [(task, both)], 2) is None
     _write(tmp_path, model, tokenizer, 25)
-    assert fuller(tmp_path / "evaluate", measured(2)) == "say"
-    assert fuller(tmp_path / "evaluate", Results([], None)) == "say"
-    # As many rows, and a metric less.
-    assert fuller(tmp_path / "evaluate", measured(len(ROWS))) == "say"
-    (tmp_path / "evaluate" / "results.json").write_text("[]", encoding="utf-8")
-    assert fuller(tmp_path / "evaluate", measured(2)) is None
+    assert fuller(folder, [(task, both)], None) is None
+    assert fuller(folder, [(task, both)], len(ROWS)) is None
+    assert fuller(folder, [(task, both)], 2) == "say"
+    assert fuller(folder, [(task, ["bleu"])], None) == "say"
+    assert fuller(folder, [], None) == "say"
+    (folder / "results.json").write_text("[]", encoding="utf-8")
+    assert fuller(folder, [], None) is None
 
 
 def test_scores_come_back_from_the_files(
