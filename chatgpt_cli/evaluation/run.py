@@ -31,6 +31,7 @@ from chatgpt_cli.evaluation.held_out_text import HeldOutText, in_text_order
 from chatgpt_cli.evaluation.metrics import LIKELIHOOD, METRICS
 from chatgpt_cli.evaluation.metrics.perplexity import likelihood_scores
 from chatgpt_cli.evaluation.metrics.score import Score
+from chatgpt_cli.evaluation.metrics.translation import is_too_short_for_bleu
 from chatgpt_cli.evaluation.task_rows import TaskRow, read_task
 from chatgpt_cli.evaluation.tasks import Style, TaskResult, run_task, with_overlap
 from chatgpt_cli.evaluation.texts import read_text, text_windows
@@ -207,6 +208,12 @@ def evaluate(
         if result.truncated:
             results.notes.append(
                 f"{task.name}: {result.truncated} prompts are longer than the context and were cut."
+            )
+        bleu = result.scores.get("bleu")
+        if bleu is not None and is_too_short_for_bleu(bleu):
+            results.notes.append(
+                f"{task.name}: BLEU counts runs of up to four tokens, and all references are "
+                "shorter. Take chrf or exact_match."
             )
         results.tasks.append(result)
         asked.append(rows)

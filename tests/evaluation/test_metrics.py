@@ -21,6 +21,7 @@ from chatgpt_cli.evaluation.metrics import METRICS
 from chatgpt_cli.evaluation.metrics.matching import longest_common
 from chatgpt_cli.evaluation.metrics.perplexity import likelihood_scores
 from chatgpt_cli.evaluation.metrics.score import Answers, Score
+from chatgpt_cli.evaluation.metrics.translation import is_too_short_for_bleu
 
 WORDS = st.lists(st.sampled_from("the a cat dog sat on mat 12 Hello, world!".split()), max_size=8)  # noqa: SIM905
 # Whatever can be typed, in several scripts, with odd spaces and marks.
@@ -71,6 +72,12 @@ def test_corpus_metrics_equal_sacrebleu(rows: list[tuple[str, list[str]]], langu
             metric = sacrebleu.BLEU(tokenize="zh" if chinese else "13a", effective_order=True)
         for own, (said, accepted) in zip(score.rows, rows, strict=True):
             assert own == pytest.approx(metric.sentence_score(said, accepted).score), name
+
+
+def test_bleu_of_references_too_short_for_it() -> None:
+    short = _score("bleu", ["a red kite", "Tom"], ["a red kite", "Tom"])
+    assert short.value == 0 and is_too_short_for_bleu(short)
+    assert not is_too_short_for_bleu(_score("bleu", ["no", "Tom"], ["we saw a dog", "Tom"]))
 
 
 def test_bleu_takes_the_tokenizer_of_the_language() -> None:

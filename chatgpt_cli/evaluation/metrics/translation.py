@@ -33,6 +33,11 @@ def bleu(answers: Answers) -> Score:
     return replace(score, rows=rows, details=details)
 
 
+def is_too_short_for_bleu(score: Score) -> bool:
+    """Whether no reference has four tokens: then BLEU is 0 also where all answers are right."""
+    return bool((score.statistics[:, 1] < _ORDERS).all())
+
+
 def chrf(answers: Answers) -> Score:
     """Corpus chrF2, 0 to 100 (Popović 2015): n-grams of characters."""
     return _score(CHRF(), answers, _f_scores)
