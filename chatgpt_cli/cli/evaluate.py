@@ -147,7 +147,7 @@ def score(
         )
     # Besides the tasks: held-out data, and the look for rows seen in training.
     with (
-        locked(project.paths.evaluate, "evaluate"),
+        locked(folder, "evaluate"),
         output.progress("evaluate", len(planned) + len(texts) + 2) as display,
     ):
         done = 0
@@ -172,9 +172,9 @@ def score(
                 f"nothing could be measured. {' '.join(results.notes)}",
                 remedy="Name tasks under evaluate.tasks, or rows under finetune.data.",
             )
-        content = write_results(project.paths.evaluate, subject, results)
+        content = write_results(folder, subject, results)
         record_evaluation(project.paths, project.config, content, hardware.chosen())
-        write_evaluation_page(project.paths.evaluate)
+        write_evaluation_page(folder)
     return content, results, opened
 
 

@@ -96,8 +96,9 @@ def process_group(*, timeout: float) -> Iterator[Store | None]:
         ) from error
     finally:
         # The others may be gone, and what is left of the group ends with the process.
-        with suppress(RuntimeError, AssertionError):
-            dist.destroy_process_group()
+        if dist.is_initialized():
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
 
 
 def _common_store(timeout: float) -> tuple[Store, int, int]:
@@ -109,7 +110,7 @@ def _common_store(timeout: float) -> tuple[Store, int, int]:
             f"what torchrun tells its processes is incomplete ({error})",
             remedy="Start them with torchrun or --nproc, or set what is missing.",
         ) from error
-    except (dist.DistError, RuntimeError) as error:
+    except RuntimeError as error:
         raise ProcessMissing(
             f"the processes did not find each other ({str(error).splitlines()[0]})",
             place=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",

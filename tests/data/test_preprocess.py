@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from chatgpt_cli.data import preprocess as module
 from chatgpt_cli.data.preprocess import Prepared, preprocess
 from chatgpt_cli.data.shards import TokenShards
 from chatgpt_cli.errors import ConfigError, DataError
+from chatgpt_cli.reproduction.record import text_files
 from chatgpt_cli.tokenizer.special import BOS, EOS
 from chatgpt_cli.tokenizer.tokenizer import Tokenizer
 from tests.conftest import small_text
@@ -317,3 +319,22 @@ def test_the_record_takes_its_place_with_the_shards_or_not_at_all(tmp_path: Path
     assert list(config.run_dir.iterdir()) == []
     made = preprocess(config, paths, force=False, tell=lambda _: None, record=record)
     assert made.fresh and (paths.data / "record").read_text() == "all of it"
+
+
+def test_a_messy_folder(tmp_path: Path) -> None:
+    """What cannot be read is left out where that is asked for; what is not read is told."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number, text in enumerate(small_text(80)):
+        (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+    (folder / "page.html").write_text("<p>", encoding="utf-8")
+    (folder / "broken.txt").symlink_to(tmp_path / "nothing")
+    # Alone to validate with, it is named in the manifest.
+    named = os.fsdecode(os.fsencode(tmp_path) + b"/n\xff\xd0me.txt")
+    Path(named).write_text("the cat saw a red kite", encoding="utf-8")
+    data = {"sources": [str(folder)], "validation_sources": [named], "on_error": "skip"}
+    config = _config(tmp_path, data)
+    told: list[str] = []
+    preprocess(config, RunPaths(tmp_path / "run"), force=False, tell=told.append)
+    assert "Files of other kinds are not read: 1 .html" in told
+    assert text_files(config)[str(folder / "broken.txt")].startswith("unreadable")

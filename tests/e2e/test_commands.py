@@ -171,6 +171,9 @@ def test_preferences_and_whole_numbers(project: Path) -> None:
     assert result["precision"] == scores["precision"] and scores["precision"] in done.stderr
     assert result["scores"][0]["original"] == scores["held_out"]["perplexity"]
     small = str(Path("run", "quantize", "int4"))
+    # It knows that it was trained to answer: nothing is said of continuing text.
+    done = _chatgpt(project, "generate", "--model", small, "--max-tokens", "2", "Say dog 1")
+    assert done.returncode == 0 and "continued as text" not in done.stderr, done.stderr
     done = _chatgpt(project, "generate", "--model", small, "--chat", "--seed", "1", "Say dog 1")
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
     done = _chatgpt(project, "quantize", "--bits", "4")

@@ -90,3 +90,5 @@ def test_the_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert [one["method"] for one in said["steps"]] == ["ddp", "fsdp"]
     assert said["cluster"]["devices"] == 4
+    assert main(["plan", *config, "--gpu", "a100"]) == 0
+    assert "1 x 1 A100" in capsys.readouterr().out
